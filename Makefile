@@ -1,0 +1,80 @@
+# Every target works from a fresh clone that has only Python >= 3.11 and make.
+
+ifndef PYTHON
+PYTHON := $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+endif
+
+PIP_INSTALL := -m pip install -q --disable-pip-version-check
+
+# The version that generates: its code carries protobuf 6.31.1, the lower bound in setup.cfg.
+GRPCIO_TOOLS := grpcio-tools==1.75.1
+WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
+FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
+
+.PHONY: help demo test lint types proto check-proto clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/installed ## install the project and run a simulated network
+	.venv/bin/aelf-p2p simulate
+
+test: .venv/installed-test .venv-lowest/installed-test ## run the tests on the newest and on the lowest dependencies
+	.venv/bin/python -m coverage run -m pytest
+	.venv/bin/python -m coverage report --include='aelf_p2p/core/*' --fail-under=95
+	.venv-lowest/bin/python -m pytest
+
+lint: .venv/installed-lint ## check style and formatting
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+types: .venv/installed-test .venv/installed-lint ## check types
+	.venv/bin/mypy
+
+proto: .venv-proto/installed ## regenerate the code of all .proto files
+	$(call generate,.,tests/foreign)
+
+check-proto: .venv-proto/installed ## fail when the generated code is not what the .proto files give
+	rm -rf .venv-proto/check && mkdir -p .venv-proto/check/ours/aelf_p2p .venv-proto/check/foreign
+	$(call generate,.venv-proto/check/ours,.venv-proto/check/foreign)
+	diff -ru -x __pycache__ -x __init__.py -x methods.py aelf_p2p/wire .venv-proto/check/ours/aelf_p2p/wire
+	diff -ru -x __pycache__ -x '*.proto' tests/foreign .venv-proto/check/foreign
+
+clean: ## remove environments, caches and build results
+	rm -rf .venv .venv-lowest .venv-proto build dist *.egg-info .coverage .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find aelf_p2p tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# $(1) receives aelf_p2p/wire, $(2) the second copy of AElf's messages that the tests use.
+define generate
+	.venv-proto/bin/python -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) $(WIRE_PROTOS)
+	.venv-proto/bin/python -m grpc_tools.protoc -Itests/foreign --python_out=$(2) --pyi_out=$(2) $(FOREIGN_PROTOS)
+endef
+
+# --- environments: the stamp is newer than what was installed from ---------------------------------
+
+.venv/bin/python .venv-lowest/bin/python .venv-proto/bin/python:
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found; name one with PYTHON=" >&2; exit 1; }
+	$(PYTHON) -m venv $(@D:/bin=)
+
+.venv/installed: setup.cfg | .venv/bin/python
+	.venv/bin/python $(PIP_INSTALL) -e .
+	@touch $@
+
+.venv/installed-test: setup.cfg | .venv/bin/python
+	.venv/bin/python $(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
+.venv/installed-lint: setup.cfg | .venv/bin/python
+	.venv/bin/python $(PIP_INSTALL) -e '.[lint]'
+	@touch $@
+
+.venv-lowest/installed-test: setup.cfg requirements/lowest.txt | .venv-lowest/bin/python
+	.venv-lowest/bin/python $(PIP_INSTALL) -r requirements/lowest.txt -e '.[test]'
+	@touch $@
+
+.venv-proto/installed: Makefile | .venv-proto/bin/python
+	.venv-proto/bin/python $(PIP_INSTALL) $(GRPCIO_TOOLS)
+	@touch $@
