@@ -1,0 +1,1 @@
+"""Helpers for testing nodes and what embeds them: public and supported."""

@@ -1,0 +1,183 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aelf_p2p.core.endpoint import DEFAULT_PORT, Endpoint, is_loopback_host, normalise_host
+from aelf_p2p.core.errors import MalformedError, MisuseError
+
+LONGEST_NAME = ".".join(["a" * 63] * 3 + ["a" * 61])
+
+label = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+names = st.lists(label, min_size=1, max_size=4).map(".".join)
+hosts = st.ip_addresses().map(str) | names
+endpoints = st.builds(Endpoint, hosts, st.integers(1, 65535))
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("node.example.com", "node.example.com", 6800),
+        ("node.example.com:7000", "node.example.com", 7000),
+        ("Node-1.Example.COM:1", "node-1.example.com", 1),
+        ("localhost:65535", "localhost", 65535),
+        ("1.2.3.4", "1.2.3.4", 6800),
+        ("1.2.3.4:6801", "1.2.3.4", 6801),
+        ("[::1]:6801", "::1", 6801),
+        ("[::1]", "::1", 6800),
+        ("::1", "::1", 6800),
+        ("::1:6801", "::1:6801", 6800),
+        ("[2001:DB8:0:0::7]:80", "2001:db8::7", 80),
+        ("[::ffff:1.2.3.4]:80", "1.2.3.4", 80),
+        ("::ffff:102:304", "1.2.3.4", 6800),
+        (LONGEST_NAME + ":65535", LONGEST_NAME, 65535),
+        ("1a:00080", "1a", 80),
+    ],
+)
+def test_texts(text: str, host: str, port: int) -> None:
+    endpoint = Endpoint.parse_untrusted(text)
+    assert (endpoint.host, endpoint.port) == (host, port)
+    assert endpoint == Endpoint(host, port)
+    assert Endpoint.parse_untrusted(str(endpoint)) == endpoint
+
+
+def test_default_port() -> None:
+    assert DEFAULT_PORT == 6800
+    assert Endpoint.parse_untrusted("host", default_port=7).port == 7
+    assert Endpoint.parse_untrusted("[::1]", default_port=7).port == 7
+    assert Endpoint.parse_untrusted("host:8", default_port=7).port == 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        ":6800",
+        "host:",
+        "host:0",
+        "host:99999",
+        "host:65536",
+        "host:-1",
+        "host:+1",
+        "host: 1",
+        "host:1 ",
+        "host:٣",
+        "host:000080",
+        "a:b:c",
+        "1.2.3.4:1:2",
+        "[::1",
+        "::1]",
+        "[::1]x",
+        "[::1]6800",
+        "[::1]:",
+        "[::1]:0",
+        "[]:1",
+        "[1.2.3.4]:1",
+        "[host]:1",
+        "[a:b]:1",
+        "[fe80::1%eth0]:1",
+        "fe80::1%eth0",
+        "host name",
+        "host_name",
+        "-host",
+        "host-",
+        "host.",
+        ".host",
+        "a..b",
+        "höst",
+        "host\n",
+        "host/path",
+        "user@host",
+        "a" * 64,
+        LONGEST_NAME + "a",
+        "a" * 1_000_000,
+        # What a resolver would read as an IPv4 address.
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0x7f000001",
+        "0X7F000001",
+        "0x",
+        "1.2.3.256",
+        "1.2.3.04",
+        "1.2.3.4.5",
+    ],
+)
+def test_malformed_texts(text: str) -> None:
+    with pytest.raises(MalformedError):
+        Endpoint.parse_untrusted(text)
+
+
+@given(endpoints)
+def test_texts_come_back(endpoint: Endpoint) -> None:
+    assert Endpoint.parse_untrusted(str(endpoint)) == endpoint
+
+
+@given(st.text() | st.text("[]:.0123456789abcdefx%-") | st.text(max_size=20).map("[::1]".__add__))
+def test_any_text_is_an_endpoint_or_malformed(text: str) -> None:
+    try:
+        endpoint = Endpoint.parse_untrusted(text)
+    except MalformedError:
+        return
+    assert 1 <= endpoint.port <= 65535
+    assert endpoint.host == normalise_host(endpoint.host) != ""
+    assert Endpoint.parse_untrusted(str(endpoint)) == endpoint
+
+
+@given(st.text())
+def test_normalising_never_raises_and_settles(host: str) -> None:
+    once = normalise_host(host)
+    assert once == host.lower() or ":" in host
+    assert normalise_host(once) == once.lower()
+
+
+@pytest.mark.parametrize(
+    ("host", "normal"),
+    [
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("::FFFF:7f00:1", "127.0.0.1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("HOST", "host"),
+        ("not a host!", "not a host!"),
+    ],
+)
+def test_normalise_host(host: str, normal: str) -> None:
+    assert normalise_host(host) == normal
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback", "private"),
+    [
+        ("127.0.0.1", True, True),
+        ("127.255.255.254", True, True),
+        ("::1", True, True),
+        ("::ffff:127.0.0.1", True, True),
+        ("128.0.0.1", False, False),
+        ("10.1.2.3", False, True),
+        ("172.16.0.1", False, True),
+        ("192.168.0.1", False, True),
+        ("fd00::1", False, True),
+        ("8.8.8.8", False, False),
+        ("2606:4700::1111", False, False),
+        ("localhost", False, False),
+    ],
+)
+def test_loopback_and_private(host: str, loopback: bool, private: bool) -> None:
+    endpoint = Endpoint(host, 6800)
+    assert (endpoint.is_loopback, endpoint.is_private) == (loopback, private)
+    assert is_loopback_host(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("", 1), ("a b", 1), ("[::1]", 1), ("host", 0), ("host", 65536), ("h", -1)]
+)
+def test_parts_that_are_no_endpoint(host: str, port: int) -> None:
+    with pytest.raises(MisuseError):
+        Endpoint(host, port)
+    with pytest.raises(MalformedError):
+        Endpoint.of_untrusted(host, port)
+
+
+def test_parts_from_outside() -> None:
+    assert Endpoint.of_untrusted("::ffff:1.2.3.4", 6800) == Endpoint("1.2.3.4", 6800)

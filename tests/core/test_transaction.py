@@ -1,0 +1,208 @@
+"""Transactions: real ones keep their ids, incomplete ones are refused, new ones are canonical."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aelf_p2p import wire
+from aelf_p2p.core.canonical import (
+    encode_bytes_field,
+    encode_hash_field,
+    encode_string_field,
+    encode_varint_field,
+)
+from aelf_p2p.core.errors import MalformedError, MisuseError
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.testing.vectors import (
+    TransactionVector,
+    UnsignedTransactionVector,
+    load_vectors,
+)
+
+VECTORS = load_vectors()
+REAL: tuple[UnsignedTransactionVector, ...] = (
+    *VECTORS.transactions,
+    *VECTORS.unsigned_transactions,
+)
+
+FROM = bytes(range(32))
+TO = bytes(range(100, 132))
+PARTS = {
+    "from": encode_hash_field(1, FROM),
+    "to": encode_hash_field(2, TO),
+    "ref_block_number": encode_varint_field(3, 96),
+    "method_name": encode_string_field(5, "Transfer"),
+}
+SMALLEST: dict[str, Any] = {"from_address": FROM, "to_address": TO, "method_name": "Transfer"}
+
+
+def decode_base58check(text: str) -> bytes:
+    """Return an address's 32 bytes; the checksum is another module's matter."""
+    number = 0
+    for character in text:
+        digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+        number = number * 58 + digits.index(character)
+    return number.to_bytes(36, "big")[:32]
+
+
+def signature_of(vector: UnsignedTransactionVector) -> bytes:
+    return vector.signature if isinstance(vector, TransactionVector) else b""
+
+
+def test_there_are_real_transactions() -> None:
+    assert len(VECTORS.transactions) == 64
+    assert len(VECTORS.unsigned_transactions) == 6
+
+
+@pytest.mark.parametrize("vector", REAL, ids=lambda vector: vector.id.hex()[:8])
+def test_a_real_transaction_has_its_known_id_and_fields(vector: UnsignedTransactionVector) -> None:
+    transaction = Transaction.parse_untrusted(vector.raw)
+    assert transaction.raw == vector.raw
+    assert transaction.id == vector.id
+    assert transaction.from_address == decode_base58check(vector.from_address)
+    assert transaction.to_address == decode_base58check(vector.to_address)
+    assert transaction.ref_block_number == vector.ref_block_number
+    assert transaction.ref_block_prefix == vector.ref_block_prefix
+    assert transaction.method_name == vector.method_name
+    assert transaction.params == vector.params
+    assert transaction.signature == signature_of(vector)
+
+
+@pytest.mark.parametrize("vector", REAL, ids=lambda vector: vector.id.hex()[:8])
+def test_a_real_transaction_is_built_again_from_its_fields(
+    vector: UnsignedTransactionVector,
+) -> None:
+    unsigned = Transaction.build(
+        from_address=decode_base58check(vector.from_address),
+        to_address=decode_base58check(vector.to_address),
+        method_name=vector.method_name,
+        params=vector.params,
+        ref_block_number=vector.ref_block_number,
+        ref_block_prefix=vector.ref_block_prefix,
+    )
+    assert unsigned.id == vector.id
+    assert unsigned.signature == b""
+    signed = unsigned.with_signature(signature_of(vector))
+    assert signed.raw == vector.raw
+    assert signed.id == vector.id
+
+
+def test_the_data_has_a_transaction_without_a_reference_block() -> None:
+    assert any(
+        (vector.ref_block_number, vector.ref_block_prefix) == (0, b"") for vector in REAL
+    )  # so that the defaults were read from real bytes above
+
+
+@pytest.mark.parametrize("missing", ["from", "to", "method_name"])
+def test_an_incomplete_transaction_is_malformed(missing: str) -> None:
+    raw = b"".join(part for name, part in PARTS.items() if name != missing)
+    with pytest.raises(MalformedError, match=r"Transaction has no field [125]"):
+        Transaction.parse_untrusted(raw)
+
+
+def test_a_transaction_needs_nothing_more() -> None:
+    raw = b"".join(part for name, part in PARTS.items() if name != "ref_block_number")
+    transaction = Transaction.parse_untrusted(raw)
+    assert transaction == Transaction.build(**SMALLEST)
+    assert transaction.ref_block_number == 0
+    assert (transaction.ref_block_prefix, transaction.params, transaction.signature) == (b"",) * 3
+
+
+def test_a_negative_ref_block_number_is_malformed() -> None:
+    raw = b"".join(PARTS.values()).replace(PARTS["ref_block_number"], encode_varint_field(3, -1), 1)
+    with pytest.raises(MalformedError, match="negative"):
+        Transaction.parse_untrusted(raw)
+
+
+def test_params_are_not_looked_into() -> None:
+    params = b"\x18\x00\x0a\xff"  # no message of any kind
+    transaction = Transaction.parse_untrusted(
+        b"".join(PARTS.values()) + encode_bytes_field(6, params)
+    )
+    assert transaction.params == params
+
+
+def test_unknown_fields_are_hashed_and_kept() -> None:
+    raw = b"".join(PARTS.values())
+    unknown = b"\xba\x06\x01u"
+    plain, extended = Transaction.parse_untrusted(raw), Transaction.parse_untrusted(raw + unknown)
+    assert extended.id != plain.id
+    signed = extended.with_signature(b"s" * 65)
+    assert signed.id == extended.id
+    assert signed.raw == raw + encode_bytes_field(10000, b"s" * 65) + unknown
+    assert signed.with_signature(b"").raw == raw + unknown
+
+
+def test_python_protobuf_serialises_an_unusual_transaction_differently() -> None:
+    # A default value written out: protobuf drops it and so gives an id that nobody else would.
+    raw = PARTS["from"] + PARTS["to"] + b"\x18\x00" + PARTS["method_name"]
+    assert wire.Transaction.FromString(raw).SerializeToString() != raw
+    with pytest.raises(MalformedError, match="default value"):
+        Transaction.parse_untrusted(raw)
+
+
+@given(
+    st.builds(
+        dict,
+        from_address=st.binary(min_size=32, max_size=32),
+        to_address=st.binary(min_size=32, max_size=32),
+        method_name=st.text(min_size=1),
+        params=st.binary(),
+        ref_block_number=st.integers(0, (1 << 63) - 1),
+        ref_block_prefix=st.binary(max_size=4),
+        signature=st.binary(max_size=65),
+    )
+)
+def test_a_built_transaction_is_what_protobuf_would_write(fields: dict[str, Any]) -> None:
+    transaction = Transaction.build(**fields)
+    assert {name: getattr(transaction, name) for name in fields} == fields
+    message = wire.Transaction(
+        to=wire.Address(value=fields["to_address"]),
+        **{
+            name: value
+            for name, value in fields.items()
+            if name not in ("from_address", "to_address")
+        },
+    )
+    getattr(message, "from").value = fields["from_address"]
+    assert transaction.raw == message.SerializeToString()
+    assert transaction.with_signature(b"").id == transaction.id
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"from_address": b""},
+        {"from_address": FROM[1:]},
+        {"to_address": TO + b"x"},
+        {"method_name": ""},
+        {"method_name": "\ud800"},
+        {"ref_block_number": -1},
+        {"ref_block_number": 1 << 63},
+        {"ref_block_number": 1 << 64},
+    ],
+    ids=repr,
+)
+def test_building_what_would_be_refused_is_misuse(wrong: dict[str, Any]) -> None:
+    with pytest.raises(MisuseError):
+        Transaction.build(**{**SMALLEST, **wrong})
+
+
+def test_transactions_hash_by_id_and_are_equal_by_bytes() -> None:
+    one = Transaction.build(**SMALLEST)
+    same = Transaction.parse_untrusted(one.raw)
+    signed = one.with_signature(b"s")
+    assert one == same
+    assert hash(one) == hash(same) == hash(signed) == hash(one.id)
+    assert one != signed
+    assert one != one.raw
+    assert len({one, same, signed}) == 2
+
+
+def test_a_transaction_has_slots_and_a_short_repr() -> None:
+    transaction = Transaction.build(**SMALLEST, params=b"p" * 1000)
+    assert not hasattr(transaction, "__dict__")
+    assert "Transfer" in repr(transaction)
+    assert len(repr(transaction)) < 300
