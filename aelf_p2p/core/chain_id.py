@@ -32,3 +32,13 @@ def chain_id_to_text(chain_id: int) -> str:
         if len(text) == _NAME_LENGTH and not text.startswith("1"):
             return text
     raise MisuseError(f"chain id {chain_id} has no name")
+
+
+def resolve_chain_id(chain_id: int | str) -> int:
+    """The int32 of a chain id that the caller gave as number or text. Raises MisuseError."""
+    if isinstance(chain_id, int):
+        return chain_id
+    try:
+        return chain_id_from_text_untrusted(chain_id)
+    except MalformedError as exc:
+        raise MisuseError(f"chain id {chain_id!r}: {exc}") from exc

@@ -15,7 +15,7 @@ class AelfP2PError(Exception):
 
 
 class MisuseError(AelfP2PError):
-    """A call that cannot be right, whatever the network does; the message names the bad argument."""
+    """A call that cannot be right, whatever the network does; the message says what is bad."""
 
 
 class KeyFileError(AelfP2PError):
@@ -123,7 +123,7 @@ class ProtocolViolationError(AelfP2PError):
 
 
 class HandshakeRefusedError(AelfP2PError):
-    """A handshake was refused, by us or by the other side; ``code`` is the wire's HandshakeError."""
+    """Either side refused a handshake; ``code`` is the wire's HandshakeError."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(why)

@@ -46,8 +46,9 @@ class Identity:
             self.public_key = bytes(key.verify_key)
 
     @classmethod
-    def generate(cls, rng: random.Random, scheme: Scheme = Scheme.SECP256K1) -> Self:
-        """A new key pair. Outside tests ``rng`` is a :class:`random.SystemRandom`."""
+    def generate(cls, rng: random.Random | None = None, scheme: Scheme = Scheme.SECP256K1) -> Self:
+        """A new key pair, from the system's randomness unless ``rng`` is given."""
+        rng = rng or random.SystemRandom()
         while True:
             try:
                 return cls.from_private_key(rng.randbytes(PRIVATE_KEY_SIZE), scheme)

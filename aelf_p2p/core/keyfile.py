@@ -40,7 +40,7 @@ _BOX_SIZE = SecretBox.NONCE_SIZE + SecretBox.MACBYTES + PRIVATE_KEY_SIZE
 def seal_key(
     identity: Identity,
     password: bytes | None,
-    rng: random.Random,
+    rng: random.Random | None = None,
     *,
     opslimit: int = argon2id.OPSLIMIT_MODERATE,
     memlimit: int = argon2id.MEMLIMIT_MODERATE,
@@ -48,10 +48,11 @@ def seal_key(
     """The bytes of a key file that holds ``identity``; without a password it is not encrypted.
 
     ``opslimit`` counts Argon2id's passes, ``memlimit`` its bytes of memory; the defaults, 3 and
-    256 MiB, take about a second. Salt and nonce come from ``rng``, outside tests a
-    :class:`random.SystemRandom`. Raises MisuseError for an empty password, or costs that
+    256 MiB, take about a second. Salt and nonce come from the system's randomness unless ``rng``
+    is given. Raises MisuseError for an empty password, or costs that
     :func:`open_key` would refuse, KeyFileError when there is not so much memory.
     """
+    rng = rng or random.SystemRandom()
     content: dict[str, object] = {
         "format": _FORMAT,
         "version": _VERSION,

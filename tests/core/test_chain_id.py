@@ -2,7 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aelf_p2p.core.chain_id import chain_id_from_text_untrusted, chain_id_to_text
+from aelf_p2p.core.chain_id import (
+    chain_id_from_text_untrusted,
+    chain_id_to_text,
+    resolve_chain_id,
+)
 from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.testing.vectors import load_vectors
 
@@ -71,3 +75,10 @@ def test_any_text_is_a_name_or_malformed(text: str) -> None:
         assert chain_id_to_text(chain_id_from_text_untrusted(text)) == text
     except MalformedError:
         assert len(text) != 4 or text[0] == "1" or not set(text) <= set(ALPHABET)
+
+
+def test_a_chain_id_may_be_given_as_either() -> None:
+    assert resolve_chain_id("tDVV") == 1866392
+    assert resolve_chain_id(1866392) == 1866392
+    with pytest.raises(MisuseError, match="chain id 'AELF!'"):
+        resolve_chain_id("AELF!")

@@ -1,0 +1,97 @@
+"""The ordered window of broadcasts that a peer has not answered yet.
+
+Our own nodes answer in order, so the oldest entry is nearly always the one that is answered, and no
+index is kept. A C# node answers each broadcast in a task of its own: then the window is searched,
+which its bound keeps short.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aelf_p2p.core.broadcast import BroadcastItem
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Items that were sent together: when (monotonic seconds), and how many are unanswered."""
+
+    sent_at: float
+    left: int
+
+
+class AckWindow:
+    """Broadcasts in flight to one peer; full, it holds the sender back.
+
+    Entries that stay unanswered for ``ttl_s`` expire, so that a peer that never answers slows its
+    own deliveries and blocks nothing. At worst it holds ``max_items`` items, and ``max_bytes`` plus
+    one batch.
+    """
+
+    def __init__(self, max_items: int, max_bytes: int, ttl_s: float) -> None:
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._ttl_s = ttl_s
+        self._items: deque[BroadcastItem] = deque()
+        self._batches: deque[_Batch] = deque()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def room(self) -> int:
+        """How many more items may be sent now; 0 when the window is full by count or bytes."""
+        if self.bytes >= self._max_bytes:
+            return 0
+        return self._max_items - len(self._items)
+
+    @property
+    def next_expiry(self) -> float | None:
+        """When the oldest entry expires (monotonic seconds), or None when all is answered."""
+        return self._batches[0].sent_at + self._ttl_s if self._batches else None
+
+    def push(self, batch: Sequence[BroadcastItem], now: float) -> None:
+        """Note a batch that is being sent, in its order."""
+        if batch:
+            self._items.extend(batch)
+            self._batches.append(_Batch(now, len(batch)))
+            self.bytes += sum(item.size for item in batch)
+
+    def acknowledge(self, request_id: str, message_type: int) -> BroadcastItem | None:
+        """Take out the entry that a reply answers; None for a late or unknown reply."""
+        for position, item in enumerate(self._items):  # nearly always the first
+            if item.request_id == request_id:
+                if item.message_type != message_type:
+                    return None
+                del self._items[position]
+                self._forget(item, position)
+                return item
+        return None
+
+    def expire(self, now: float) -> list[BroadcastItem]:
+        """Take out what has been unanswered for too long."""
+        expired: list[BroadcastItem] = []
+        while self._batches and now >= self._batches[0].sent_at + self._ttl_s:
+            for _ in range(self._batches[0].left):
+                expired.append(self._items.popleft())
+                self._forget(expired[-1], 0)
+        return expired
+
+    def clear(self) -> list[BroadcastItem]:
+        """Take out everything: the connection is gone."""
+        left = list(self._items)
+        self._items.clear()
+        self._batches.clear()
+        self.bytes = 0
+        return left
+
+    def _forget(self, item: BroadcastItem, position: int) -> None:
+        self.bytes -= item.size
+        for index, batch in enumerate(self._batches):
+            if position < batch.left:
+                batch.left -= 1
+                if not batch.left:
+                    del self._batches[index]
+                return
+            position -= batch.left

@@ -1,0 +1,82 @@
+"""Who may take a place in the pool: limits of peers and hosts, bans, handshakes under way."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+from aelf_p2p.core.bans import BanList
+from aelf_p2p.core.endpoint import is_loopback_host
+from aelf_p2p.core.options import NetworkOptions
+
+
+class RefusalReason(Enum):
+    """Why a handshake that is correct in itself is refused a place."""
+
+    BANNED = "the host or key is banned"
+    POOL_FULL = "the pool is full"
+    HOST_FULL = "its host has as many connections as one may"
+    HANDSHAKING = "a handshake with this key and host is under way"
+    REPEATED = "the key is connected, and its connection is alive"
+    CLOSING = "this node is shutting down"
+
+
+@dataclass(frozen=True)
+class PoolCount:
+    """What the pool holds beside the newcomer: valid peers, and those on the newcomer's host."""
+
+    peers: int
+    on_host: int
+
+
+class Admission:
+    """Decides who comes in; holds the marks of handshakes under way, which count for their host."""
+
+    def __init__(self, options: NetworkOptions, bans: BanList) -> None:
+        self._max_peers = options.max_peers
+        self._max_per_host = options.max_peers_per_host
+        self._bans = bans
+        self._handshaking: set[tuple[str, bytes]] = set()
+
+    @property
+    def handshaking(self) -> int:
+        """How many handshakes are under way."""
+        return len(self._handshaking)
+
+    @contextmanager
+    def mark_handshaking(self, host: str, public_key: bytes) -> Iterator[bool]:
+        """Mark a handshake under way; the mark goes however the block ends.
+
+        Yields False, and marks nothing, when the same handshake is under way already.
+        """
+        mark = (host, public_key)
+        if mark in self._handshaking:
+            yield False
+            return
+        self._handshaking.add(mark)
+        try:
+            yield True
+        finally:
+            self._handshaking.discard(mark)
+
+    def refuse_inbound(
+        self, host: str, public_key: bytes, count: PoolCount, now: float
+    ) -> RefusalReason | None:
+        """Why an inbound peer gets no place at wall time ``now``; None when it does.
+
+        Its own mark is left out of the count, so call it inside ``mark_handshaking``.
+        """
+        if self._bans.find(host, public_key, now) is not None:
+            return RefusalReason.BANNED
+        others = [mark for mark in self._handshaking if mark != (host, public_key)]
+        if self._max_peers and count.peers + len(others) >= self._max_peers:
+            return RefusalReason.POOL_FULL
+        if self._max_per_host and not is_loopback_host(host):
+            marked = sum(1 for other_host, _ in others if other_host == host)
+            if count.on_host + marked >= self._max_per_host:
+                return RefusalReason.HOST_FULL
+        return None
+
+    def refuse_dial(self, host: str, public_key: bytes, now: float) -> RefusalReason | None:
+        """Why a peer that we dialed is not kept: only a ban keeps it out (protocol §4)."""
+        return RefusalReason.BANNED if self._bans.find(host, public_key, now) else None

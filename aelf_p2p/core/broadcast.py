@@ -1,0 +1,48 @@
+"""What is broadcast: encoded and hashed once, however many peers receive it."""
+
+from enum import Enum
+from typing import Final
+
+from aelf_p2p.core.envelope import envelope_body
+from aelf_p2p.wire import MessageType
+
+
+class BroadcastKind(Enum):
+    """The four broadcasts; the value is the message type that carries it on a stream."""
+
+    BLOCK = int(MessageType.BLOCK_BROADCAST)
+    ANNOUNCEMENT = int(MessageType.ANNOUNCEMENT_BROADCAST)
+    LIB_ANNOUNCEMENT = int(MessageType.LIB_ANNOUNCEMENT_BROADCAST)
+    TRANSACTION = int(MessageType.TRANSACTION_BROADCAST)
+
+    # Enum's own hash is a Python function over the name; kinds index counters on the hot path.
+    __hash__ = object.__hash__
+
+
+class BroadcastItem:
+    """One broadcast, shared by all the queues it stands in.
+
+    One request id serves every peer: a reply is matched within its own connection, so the id needs
+    to be unique only there.
+    """
+
+    __slots__ = ("body", "hash", "kind", "message_type", "payload_size", "request_id", "size")
+
+    def __init__(self, kind: BroadcastKind, hash_: bytes, payload: bytes, request_id: str) -> None:
+        self.kind: Final = kind
+        self.message_type: Final[int] = kind.value
+        self.hash: Final = hash_
+        """The id under which peers know it: of the transaction, of the block."""
+        self.payload_size: Final = len(payload)
+        self.request_id: Final = request_id
+        self.body: Final = envelope_body(kind.value, request_id, payload)
+        self.size: Final = len(self.body)
+        """Bytes it takes in a queue; the prefix of a session (about 300) comes on top."""
+
+    @property
+    def payload(self) -> bytes:
+        """The message's own bytes, which end the body: for peers that are not on a stream."""
+        return self.body[self.size - self.payload_size :]
+
+    def __repr__(self) -> str:
+        return f"<BroadcastItem {self.kind.name} {self.hash.hex()[:12]} {self.size} bytes>"

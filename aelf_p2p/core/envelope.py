@@ -1,0 +1,59 @@
+"""The StreamMessage envelope, laid so that a broadcast's expensive part is made once.
+
+Protobuf concatenates: the fields of a message may be written one after another in any order. So an
+envelope is ``prefix + body``: the prefix (stream type and meta) is fixed for a session, the body
+(message type, request id, message) is fixed for an item, whoever and however many receive it.
+"""
+
+from google.protobuf.message import DecodeError
+
+from aelf_p2p.core.canonical import encode_bytes_field, encode_varint_field
+from aelf_p2p.core.errors import MalformedError
+from aelf_p2p.wire import StreamMessage, StreamType
+
+META_PUBLIC_KEY = "public-key"
+META_PEER_INFO = "peer-info"
+META_SESSION_ID = "session-id-bin"  # hex text inside a message's meta, bytes in call metadata
+
+MAX_OVERHEAD_BYTES = 8 * 1024
+"""What an envelope may weigh beside its message: ids and meta of real nodes take about 300."""
+
+_STREAM_TYPE, _MESSAGE_TYPE, _REQUEST_ID, _MESSAGE, _META = 1, 2, 3, 4, 5
+
+
+def request_prefix(public_key: bytes, peer_info: str, session_id: bytes | None) -> bytes:
+    """What every REQUEST of a session begins with; without a session for HAND_SHAKE."""
+    meta = {META_PUBLIC_KEY: public_key.hex(), META_PEER_INFO: peer_info}
+    if session_id is not None:
+        meta[META_SESSION_ID] = session_id.hex()
+    return StreamMessage(stream_type=StreamType.REQUEST, meta=meta).SerializeToString()
+
+
+def reply_prefix(session_id: bytes | None) -> bytes:
+    """What every REPLY of a session begins with; C# does not look at a reply's meta."""
+    meta = {} if session_id is None else {META_SESSION_ID: session_id.hex()}
+    return StreamMessage(stream_type=StreamType.REPLY, meta=meta).SerializeToString()
+
+
+def envelope_body(message_type: int, request_id: str, message: bytes = b"") -> bytes:
+    """The part of an envelope that does not depend on who receives it."""
+    return (
+        encode_varint_field(_MESSAGE_TYPE, message_type)
+        + encode_bytes_field(_REQUEST_ID, request_id.encode())
+        + (encode_bytes_field(_MESSAGE, message) if message else b"")
+    )
+
+
+def decode_envelope_untrusted(data: bytes) -> StreamMessage:
+    """Parse one message of a stream.
+
+    Raises MalformedError when it is no StreamMessage, or when ids and meta weigh more than
+    ``MAX_OVERHEAD_BYTES``.
+    """
+    try:
+        message = StreamMessage.FromString(data)
+    except DecodeError as exc:
+        raise MalformedError(f"not a StreamMessage: {exc}") from exc
+    if len(data) - len(message.message) > MAX_OVERHEAD_BYTES:
+        raise MalformedError("a StreamMessage whose ids and meta are over 8 KiB")
+    return message

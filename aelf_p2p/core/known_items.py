@@ -1,0 +1,79 @@
+"""Which peer knows which item: one entry an item, one bit a peer.
+
+A cache for each peer would cost a lookup and an insertion for each peer and broadcast; a shared
+table of bit masks costs one of each for a broadcast, whatever the number of peers.
+"""
+
+from collections import OrderedDict, deque
+
+
+class KnownItems:
+    """A bounded table from an item's hash to the mask of peers that have it.
+
+    When full, the oldest entry goes, so that new items always find room: forgetting costs a
+    redundant delivery, never a lost one. Entries expire ``ttl_s`` after they were made. At worst it
+    holds ``capacity`` entries of about 200 bytes.
+    """
+
+    def __init__(self, capacity: int, ttl_s: float) -> None:
+        self._capacity = capacity
+        self.ttl_s = ttl_s
+        self._masks: OrderedDict[bytes, int] = OrderedDict()
+        self._born: deque[tuple[float, bytes]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def mask(self, hash_: bytes, now: float) -> int:
+        """The peers that know the item; ``now`` is monotonic seconds."""
+        self._expire(now)
+        return self._masks.get(hash_, 0)
+
+    def add(self, hash_: bytes, mask: int, now: float) -> bool:
+        """Note that the peers of ``mask`` know the item.
+
+        False when all of them were noted before.
+        """
+        self._expire(now)
+        before = self._masks.get(hash_)
+        if before is None:
+            if len(self._masks) >= self._capacity:
+                self._evict_oldest()
+            self._born.append((now, hash_))
+            before = 0
+        after = before | mask
+        self._masks[hash_] = after
+        return after != before
+
+    def _expire(self, now: float) -> None:
+        while self._born and now - self._born[0][0] >= self.ttl_s:
+            self._evict_oldest()
+
+    def _evict_oldest(self) -> None:
+        _, hash_ = self._born.popleft()
+        del self._masks[hash_]
+
+
+class PeerBits:
+    """Hands each connected peer a bit of the masks.
+
+    A bit that a peer gave back rests until no table can still hold it for that peer, so that a
+    newcomer never inherits what another one knew.
+    """
+
+    def __init__(self, rest_s: float) -> None:
+        self._rest_s = rest_s
+        self._resting: deque[tuple[float, int]] = deque()
+        self._next = 1
+
+    def acquire(self, now: float) -> int:
+        """A mask with one bit set that no other connected peer has."""
+        if self._resting and now - self._resting[0][0] >= self._rest_s:
+            return self._resting.popleft()[1]
+        bit = self._next
+        self._next <<= 1
+        return bit
+
+    def release(self, bit: int, now: float) -> None:
+        """Give a bit back."""
+        self._resting.append((now, bit))

@@ -1,0 +1,84 @@
+"""What the network tells whoever subscribes."""
+
+from dataclasses import dataclass
+
+from aelf_p2p.core.announcements import Announcement
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo
+from aelf_p2p.core.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class NetworkInitialized:
+    """All boot nodes were dialed, whatever came of it."""
+
+    connected: int
+    """How many peers there are."""
+
+
+@dataclass(frozen=True)
+class PeerConnected:
+    """A peer's handshake is confirmed. Counts as an announcement of its best chain."""
+
+    peer: PeerInfo
+    best_hash: bytes
+    best_height: int
+
+
+@dataclass(frozen=True)
+class PeerDisconnected:
+    """A peer that was connected is gone."""
+
+    peer: PeerInfo
+    reason: CloseReason
+
+
+@dataclass(frozen=True)
+class AnnouncementReceived:
+    """A peer announced the end of its best chain, for the first time."""
+
+    peer: PeerInfo
+    announcement: Announcement
+
+
+@dataclass(frozen=True)
+class BlockReceived:
+    """A peer pushed a block that it had not pushed before."""
+
+    peer: PeerInfo
+    block: Block
+
+
+@dataclass(frozen=True)
+class TransactionsReceived:
+    """A peer sent transactions that it had not sent before, and that the kernel does not refuse."""
+
+    peer: PeerInfo
+    transactions: tuple[Transaction, ...]
+
+
+@dataclass(frozen=True)
+class AbnormalPeerFound:
+    """A peer served a wrong block; it is banned and removed."""
+
+    peer: PeerInfo
+    why: str
+
+
+@dataclass(frozen=True)
+class EventsMissed:
+    """This subscriber was too slow: so many events were left out at this place."""
+
+    count: int
+
+
+NetworkEvent = (
+    NetworkInitialized
+    | PeerConnected
+    | PeerDisconnected
+    | AnnouncementReceived
+    | BlockReceived
+    | TransactionsReceived
+    | AbnormalPeerFound
+    | EventsMissed
+)

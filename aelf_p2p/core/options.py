@@ -1,0 +1,91 @@
+"""Limits and periods of the network layer, with the values that AElf networks use.
+
+Durations are in seconds (``_s``), sizes in bytes (``_bytes``); everything else is a count. Values
+are those of AElf's C# node unless the comment says that they are ours.
+"""
+
+from dataclasses import dataclass, fields
+
+from aelf_p2p.core.errors import MisuseError
+
+PROTOCOL_VERSION = 1
+MAX_REF_BLOCK_AHEAD = 512
+"""How far above the longest chain the block may be that a transaction refers to."""
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Everything about the network that an operator may tune.
+
+    Zero means no limit where it says so.
+    """
+
+    # The pool.
+    max_peers: int = 25  # inbound room; 0: no limit
+    max_peers_per_host: int = 1  # loopback is exempt; 0: no limit
+    abnormal_ban_s: float = 300.0
+
+    # The handshake.
+    dial_timeout_s: float = 3.0
+    handshake_timeout_s: float = 6.0  # the unary DoHandshake
+    stream_handshake_timeout_s: float = 3.0  # HAND_SHAKE and CONFIRM_HAND_SHAKE on the stream
+    unconfirmed_timeout_s: float = 10.0
+    first_message_timeout_s: float = 10.0  # ours: an accepted stream that says nothing
+    max_message_before_handshake_bytes: int = 64 * KIB  # ours
+    handshake_max_age_s: float = 1.5
+    handshake_max_ahead_s: float = 1.5  # ours, 0: no limit; C# accepts any future time
+    replace_probe_timeout_s: float = 1.0  # ours: is the peer that a newcomer would replace alive?
+
+    # Requests.
+    request_timeout_s: float = 2.0  # RequestBlock, GetNodes, HealthCheck
+    blocks_timeout_s: float = 5.0
+    max_blocks_per_request: int = 50
+    max_nodes_per_reply: int = 10
+    max_pending_requests: int = 64  # ours: our own unanswered requests to one peer
+    max_serving_requests: int = 64  # ours: a peer's requests waiting for our workers
+    workers_per_peer: int = 2  # ours: how many of a peer's requests are served at once
+
+    # Broadcast queues of one peer.
+    max_queued_announcements: int = 200  # shared with LIB announcements
+    max_queued_transactions: int = 100
+    max_queued_blocks: int = 50
+    max_queued_bytes: int = 128 * MIB  # ours: all queues of one peer together
+    max_control_bytes: int = 8 * MIB  # ours: replies and requests waiting for one peer's sender
+    batch_bytes: int = 64 * KIB  # ours: what one send carries at most, unless one item is larger
+    batch_items: int = 64  # ours
+    max_unacknowledged: int = 1024  # ours: broadcasts in flight
+    max_unacknowledged_bytes: int = 128 * MIB  # ours
+    acknowledgement_timeout_s: float = 3.0
+
+    # What a peer is known to have.
+    known_blocks: int = 1024  # C#: for each peer
+    known_blocks_ttl_s: float = 100.0
+    known_transactions: int = 10_000  # C#: for each peer
+    known_transactions_ttl_s: float = 10.0
+
+    # Broadcasting and following the chain.
+    max_broadcast_age_s: float = 600.0  # blocks and announcements older than this are not sent
+    near_tip_blocks: int = 12
+    download_batch: int = 10
+    download_round: int = 50
+    sync_lib_distance: int = 512
+    sync_retry_s: float = 5.0  # ours: before the initial sync asks again
+    max_queued_sync_jobs: int = 16  # ours: announcements and blocks of one peer that wait
+    max_event_backlog: int = 1024  # ours: events that one slow subscriber may leave unread
+
+    # Liveness (ours; C# keeps a silent peer until a write fails).
+    silence_probe_s: float = 20.0
+    silence_probe_timeout_s: float = 10.0
+
+    # The end.
+    goodbye_timeout_s: float = 1.0  # ours: DISCONNECT sent, and the stream's end seen
+
+    def __post_init__(self) -> None:
+        may_be_zero = {"max_peers", "max_peers_per_host", "handshake_max_ahead_s"}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # so put that NaN, which compares with nothing, is refused too
+            if not (value > 0 or (value == 0 and field.name in may_be_zero)):
+                raise MisuseError(f"{field.name} must be above zero, not {value}")

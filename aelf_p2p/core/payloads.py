@@ -1,0 +1,145 @@
+"""The messages inside: what a peer asks, answers and broadcasts, from and to bytes."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from aelf_p2p.core.announcements import Announcement, LibAnnouncement
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.canonical import encode_message_field, field_untrusted
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.errors import HandlerError, MalformedError
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.wire import (
+    BlockReply,
+    BlockRequest,
+    BlocksRequest,
+    MessageType,
+    NodeInfo,
+    NodeList,
+    NodesRequest,
+)
+
+BroadcastContent = Announcement | LibAnnouncement | Block | Transaction
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """A node that a peer told us of. The key is hearsay until the node proves it."""
+
+    endpoint: Endpoint
+    public_key: bytes
+
+
+_PARSERS: dict[int, Callable[[bytes], BroadcastContent]] = {
+    MessageType.BLOCK_BROADCAST: Block.parse_untrusted,
+    MessageType.TRANSACTION_BROADCAST: Transaction.parse_untrusted,
+    MessageType.ANNOUNCEMENT_BROADCAST: Announcement.parse_untrusted,
+    MessageType.LIB_ANNOUNCEMENT_BROADCAST: LibAnnouncement.parse_untrusted,
+}
+MAX_PUBLIC_KEY_SIZE = 65
+
+BROADCAST_TYPES: frozenset[int] = frozenset(_PARSERS)
+
+
+def parse_broadcast_untrusted(message_type: int, payload: bytes) -> BroadcastContent:
+    """What a broadcast of one of ``BROADCAST_TYPES`` carries. Raises MalformedError."""
+    return _PARSERS[message_type](payload)
+
+
+def encode_block_request(block_hash: bytes) -> bytes:
+    """The bytes of a BlockRequest."""
+    message = BlockRequest()
+    message.hash.value = block_hash
+    return message.SerializeToString()
+
+
+def encode_blocks_request(previous_hash: bytes, count: int) -> bytes:
+    """The bytes of a BlocksRequest."""
+    message = BlocksRequest(count=count)
+    message.previous_block_hash.value = previous_hash
+    return message.SerializeToString()
+
+
+def encode_nodes_request(max_count: int) -> bytes:
+    """The bytes of a NodesRequest."""
+    return NodesRequest(max_count=max_count).SerializeToString()
+
+
+def parse_block_reply_untrusted(reply: bytes) -> Block | None:
+    """The block of a BlockReply, or None when it holds none.
+
+    Raises MalformedError, and HandlerError with the peer's own words when it answers an error.
+    """
+    raw = field_untrusted(reply, 2)
+    if raw is not None:
+        return Block.parse_untrusted(raw)
+    try:
+        error = BlockReply.FromString(reply).error
+    except DecodeError as exc:
+        raise MalformedError(f"not a BlockReply: {exc}") from exc
+    if error:
+        raise HandlerError(f"the peer answered: {error[:200]!r}")
+    return None
+
+
+def parse_node_list_untrusted(reply: bytes, max_count: int) -> list[NodeRecord]:
+    """The well-formed ones among the first ``max_count`` nodes of a NodeList.
+
+    A node is left out when its endpoint is malformed or its key is longer than any.
+    """
+    try:
+        message = NodeList.FromString(reply)
+    except DecodeError as exc:
+        raise MalformedError(f"not a NodeList: {exc}") from exc
+    records: list[NodeRecord] = []
+    for node in message.nodes[: max(max_count, 0)]:
+        try:
+            endpoint = Endpoint.parse_untrusted(node.endpoint)
+        except MalformedError:
+            continue
+        if len(node.pubkey) <= MAX_PUBLIC_KEY_SIZE:
+            records.append(NodeRecord(endpoint, node.pubkey))
+    return records
+
+
+def parse_block_request_untrusted(request: bytes) -> bytes | None:
+    """The hash that a BlockRequest asks for, or None when it names none."""
+    try:
+        return BlockRequest.FromString(request).hash.value or None
+    except DecodeError as exc:
+        raise MalformedError(f"not a BlockRequest: {exc}") from exc
+
+
+def parse_blocks_request_untrusted(request: bytes) -> tuple[bytes | None, int]:
+    """The previous hash that a BlocksRequest names, if any, and the count it asks for."""
+    try:
+        message = BlocksRequest.FromString(request)
+    except DecodeError as exc:
+        raise MalformedError(f"not a BlocksRequest: {exc}") from exc
+    return message.previous_block_hash.value or None, message.count
+
+
+def parse_nodes_request_untrusted(request: bytes) -> int:
+    """How many nodes a NodesRequest asks for; any int32."""
+    try:
+        return NodesRequest.FromString(request).max_count
+    except DecodeError as exc:
+        raise MalformedError(f"not a NodesRequest: {exc}") from exc
+
+
+def encode_block_reply(block: Block | None) -> bytes:
+    """The bytes of a BlockReply; without a block an empty one."""
+    return b"" if block is None else encode_message_field(2, block.encode())
+
+
+def encode_block_list(blocks: Iterable[Block]) -> bytes:
+    """The bytes of a BlockList: the received bytes of each block, one after another."""
+    return b"".join(encode_message_field(1, block.encode()) for block in blocks)
+
+
+def encode_node_list(records: Iterable[NodeRecord]) -> bytes:
+    """The bytes of a NodeList."""
+    nodes = [NodeInfo(endpoint=str(node.endpoint), pubkey=node.public_key) for node in records]
+    return NodeList(nodes=nodes).SerializeToString()

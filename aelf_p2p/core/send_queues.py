@@ -1,0 +1,118 @@
+"""The bounded broadcast queues of one peer, and what is lost when they are full."""
+
+from collections import Counter, deque
+from enum import Enum
+
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.options import NetworkOptions
+
+
+class DropReason(Enum):
+    """Why a broadcast did not reach a peer."""
+
+    NOT_READY = "the peer is not ready"
+    QUEUE_FULL = "the peer's queue for its kind is full"
+    BYTES_FULL = "the peer's queues hold as many bytes as they may"
+    SUPERSEDED = "a newer LIB announcement took its place"
+    UNACKNOWLEDGED = "the peer did not answer it in time"
+    CLOSED = "the connection ended before it was sent"
+
+    __hash__ = object.__hash__
+
+
+class SendQueues:
+    """Blocks, announcements (LIB ones among them) and transactions that wait for one peer's sender.
+
+    A full queue refuses the new item, tells the caller why and counts it; what already waits is
+    never thrown out, except that a newer LIB announcement replaces one still queued. At worst they
+    hold ``max_queued_bytes``; an item larger than that alone is refused.
+    """
+
+    def __init__(self, options: NetworkOptions) -> None:
+        self._blocks: deque[BroadcastItem] = deque()
+        self._announcements: deque[BroadcastItem] = deque()
+        self._transactions: deque[BroadcastItem] = deque()
+        self._lib: BroadcastItem | None = None
+        self._max_blocks = options.max_queued_blocks
+        self._max_announcements = options.max_queued_announcements
+        self._max_transactions = options.max_queued_transactions
+        self._max_bytes = options.max_queued_bytes
+        self.queued_bytes = 0
+        self.dropped: Counter[tuple[BroadcastKind, DropReason]] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._blocks) + self.announcements + len(self._transactions)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks wait."""
+        return len(self._blocks)
+
+    @property
+    def announcements(self) -> int:
+        """How many announcements wait, the LIB announcement among them."""
+        return len(self._announcements) + (self._lib is not None)
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions wait."""
+        return len(self._transactions)
+
+    def put_nowait(self, item: BroadcastItem) -> DropReason | None:
+        """Queue an item. Returns None when it waits now, else why it was refused (and counted)."""
+        kind = item.kind
+        replaced = self._lib if kind is BroadcastKind.LIB_ANNOUNCEMENT else None
+        queued_bytes = self.queued_bytes - (0 if replaced is None else replaced.size)
+        if queued_bytes + item.size > self._max_bytes:
+            return self._drop(kind, DropReason.BYTES_FULL)
+        if kind is BroadcastKind.TRANSACTION:
+            if len(self._transactions) >= self._max_transactions:
+                return self._drop(kind, DropReason.QUEUE_FULL)
+            self._transactions.append(item)
+        elif kind is BroadcastKind.BLOCK:
+            if len(self._blocks) >= self._max_blocks:
+                return self._drop(kind, DropReason.QUEUE_FULL)
+            self._blocks.append(item)
+        elif replaced is not None:
+            self._drop(kind, DropReason.SUPERSEDED)
+            self._lib = item
+        elif self.announcements >= self._max_announcements:
+            return self._drop(kind, DropReason.QUEUE_FULL)
+        elif kind is BroadcastKind.LIB_ANNOUNCEMENT:
+            self._lib = item
+        else:
+            self._announcements.append(item)
+        self.queued_bytes = queued_bytes + item.size
+        return None
+
+    def take_batch(self, max_items: int, max_bytes: int) -> list[BroadcastItem]:
+        """Remove what to send next: blocks, then announcements, then LIB, then transactions.
+
+        At most ``max_items`` and ``max_bytes``, but always one item when any waits.
+        """
+        batch: list[BroadcastItem] = []
+        room = max_bytes
+        for queue in (self._blocks, self._announcements):
+            while queue and len(batch) < max_items and (queue[0].size <= room or not batch):
+                batch.append(queue.popleft())
+                room -= batch[-1].size
+        lib = self._lib
+        if lib is not None and len(batch) < max_items and (lib.size <= room or not batch):
+            batch.append(lib)
+            room -= lib.size
+            self._lib = None
+        queue = self._transactions
+        while queue and len(batch) < max_items and (queue[0].size <= room or not batch):
+            batch.append(queue.popleft())
+            room -= batch[-1].size
+        self.queued_bytes -= max_bytes - room
+        return batch
+
+    def clear(self) -> None:
+        """Throw out all that waits, counted as CLOSED: the connection is gone."""
+        for item in self.take_batch(len(self), self.queued_bytes):
+            self._drop(item.kind, DropReason.CLOSED)
+
+    def _drop(self, kind: BroadcastKind, reason: DropReason) -> DropReason:
+        self.dropped[kind, reason] += 1
+        return reason

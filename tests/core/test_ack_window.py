@@ -1,0 +1,165 @@
+"""The window of unanswered broadcasts against a list of (when sent, item)."""
+
+from itertools import count
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from aelf_p2p.core.ack_window import AckWindow
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+
+MAX_ITEMS = 12
+MAX_BYTES = 600
+TTL = 3
+_numbers = count()
+
+
+def make(kind: BroadcastKind = BroadcastKind.TRANSACTION, size: int = 10) -> BroadcastItem:
+    number = next(_numbers)
+    return BroadcastItem(kind, number.to_bytes(32), bytes(size), f"1700000000000_{number:08}")
+
+
+class AckWindowMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = AckWindow(MAX_ITEMS, MAX_BYTES, TTL)
+        self.model: list[tuple[int, BroadcastItem]] = []
+        self.gone: list[BroadcastItem] = []
+        self.now = 100
+
+    @rule(seconds=st.integers(1, 4))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(
+        parts=st.lists(
+            st.tuples(st.sampled_from(BroadcastKind), st.integers(0, 120)), min_size=0, max_size=5
+        )
+    )
+    def push(self, parts: list[tuple[BroadcastKind, int]]) -> None:
+        batch = [make(kind, size) for kind, size in parts][: self.window.room]
+        self.window.push(batch, self.now)
+        self.model += [(self.now, item) for item in batch]
+
+    @precondition(lambda self: self.model)
+    @rule()
+    def acknowledge_in_order(self) -> None:
+        self.take(0)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def acknowledge_out_of_order(self, data: st.DataObject) -> None:
+        self.take(data.draw(st.integers(0, len(self.model) - 1)))
+
+    def take(self, position: int) -> None:
+        _, item = self.model.pop(position)
+        assert self.window.acknowledge(item.request_id, item.kind.value) is item
+        self.gone.append(item)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), other=st.sampled_from([0, 1, 8, 9, 10, 11, 99]))
+    def acknowledge_with_another_type(self, data: st.DataObject, other: int) -> None:
+        _, item = data.draw(st.sampled_from(self.model))
+        if other != item.kind.value:
+            assert self.window.acknowledge(item.request_id, other) is None
+
+    @precondition(lambda self: self.gone)
+    @rule(data=st.data())
+    def acknowledge_again(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from(self.gone))
+        assert self.window.acknowledge(item.request_id, item.kind.value) is None
+
+    @rule(request_id=st.sampled_from(["", "x", "1700000000000_"]))
+    def acknowledge_something_unknown(self, request_id: str) -> None:
+        assert self.window.acknowledge(request_id, 9) is None
+
+    @rule()
+    def expire(self) -> None:
+        expected = [item for sent, item in self.model if self.now - sent >= TTL]
+        assert self.window.expire(self.now) == expected
+        self.model = [(sent, item) for sent, item in self.model if self.now - sent < TTL]
+        self.gone += expected
+
+    @precondition(lambda self: len(self.model) > 6)
+    @rule()
+    def clear(self) -> None:
+        left = [item for _, item in self.model]
+        assert self.window.clear() == left
+        self.gone += left
+        self.model = []
+
+    @invariant()
+    def same_as_the_model(self) -> None:
+        size = sum(item.size for _, item in self.model)
+        assert len(self.window) == len(self.model) <= MAX_ITEMS
+        assert self.window.bytes == size
+        assert self.window.room == (0 if size >= MAX_BYTES else MAX_ITEMS - len(self.model))
+        oldest = min((sent for sent, _ in self.model), default=None)
+        assert self.window.next_expiry == (None if oldest is None else oldest + TTL)
+
+
+TestAckWindow = AckWindowMachine.TestCase
+TestAckWindow.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_full_by_count() -> None:
+    window = AckWindow(3, 10**6, 3.0)
+    items = [make() for _ in range(3)]
+    assert window.room == 3
+    window.push(items[:2], 0.0)
+    assert window.room == 1
+    window.push(items[2:], 0.0)
+    assert window.room == 0
+    assert window.acknowledge(items[1].request_id, 9) is items[1]
+    assert window.room == 1
+
+
+def test_full_by_bytes() -> None:
+    window = AckWindow(1000, 500, 3.0)
+    nearly = make(BroadcastKind.BLOCK, 470)
+    large = make(BroadcastKind.BLOCK, 600)
+    exact = AckWindow(1000, nearly.size, 3.0)
+    exact.push([nearly], 0.0)
+    assert exact.room == 0
+    window.push([nearly], 0.0)
+    assert window.room == 999  # one byte is enough for a whole batch
+    window.acknowledge(nearly.request_id, 8)
+    window.push([large], 0.0)
+    assert window.room == 0
+    window.acknowledge(large.request_id, 8)
+    assert (window.bytes, window.room) == (0, 1000)
+
+
+@pytest.mark.parametrize("answered", [[], [0], [1, 0], [3], [2, 1, 0, 3]])
+def test_only_what_is_old_expires(answered: list[int]) -> None:
+    window = AckWindow(100, 10**6, 3.0)
+    items = [make() for _ in range(5)]
+    window.push(items[:3], 10.0)
+    window.push(items[3:], 12.0)
+    for position in answered:
+        window.acknowledge(items[position].request_id, 9)
+    assert window.expire(12.9) == []
+    late = [position for position in range(3) if position not in answered]
+    assert window.expire(13.0) == [items[position] for position in late]
+    assert window.next_expiry == 15.0
+    assert len(window.expire(15.0)) == 2 - (3 in answered)
+    assert (len(window), window.bytes) == (0, 0)
+
+
+def test_an_empty_batch_leaves_no_trace() -> None:
+    window = AckWindow(10, 100, 3.0)
+    window.push([], 0.0)
+    assert window.next_expiry is None
+    assert window.expire(100.0) == []
+
+
+def test_a_thousand_out_of_order() -> None:
+    window = AckWindow(1024, 10**9, 3.0)
+    items = [make() for _ in range(1000)]
+    for start in range(0, 1000, 64):
+        window.push(items[start : start + 64], float(start))
+    for item in reversed(items):
+        assert window.acknowledge(item.request_id, 9) is item
+    assert (len(window), window.bytes, window.next_expiry) == (0, 0, None)
