@@ -1,0 +1,277 @@
+"""The async contracts between the layers: peer, transport, stores, kernel.
+
+Services talk to ``Peer`` and know no transport; transports carry encoded messages and know no
+service. Anything that goes wrong arrives as an error of ``aelf_p2p.core.errors``.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.chain_status import ChainStatus, PeerChain
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.kernel_events import KernelEvent
+from aelf_p2p.core.payloads import BroadcastContent, NodeRecord
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.send_queues import DropReason
+from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.wire.methods import Method
+
+# --- transports -----------------------------------------------------------------------------------
+
+Metadata = Mapping[str, str | bytes]
+"""Call metadata: lower-case keys; those that end in ``-bin`` hold bytes, the others ASCII text."""
+
+
+class MessageStream(Protocol):
+    """Encoded messages both ways, each way in order. One task sends and one receives at a time."""
+
+    async def send_many(self, messages: Sequence[bytes]) -> None:
+        """Send messages in one go; returns when the transport has room for more.
+
+        A cancelled send has sent some prefix of the messages, each whole. Raises TransportError.
+        """
+
+    async def receive_many(self) -> list[bytes]:
+        """All messages that have arrived, at least one; waits when there is none.
+
+        An empty list says that the other side has ended its half and all is read. Raises
+        CallFailedError when it ended the call with a status that is not OK, else TransportError.
+        """
+
+    async def send_eof(self) -> None:
+        """End our half: the other side reads an empty list after all that was sent."""
+
+
+class RpcChannel(Protocol):
+    """A dialed connection, open while the block that dialed it runs."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new calls can still be made."""
+
+    async def call(
+        self, method: Method, request: bytes, *, metadata: Metadata, timeout_s: float
+    ) -> bytes:
+        """One unary call. Raises CallFailedError for their status, else TransportError."""
+
+    def open_stream(
+        self, method: Method, *, metadata: Metadata
+    ) -> AbstractAsyncContextManager[MessageStream]:
+        """A long-lived call; leaving the block cancels it unless both halves have ended."""
+
+
+@dataclass(frozen=True)
+class IncomingCall:
+    """A call that came to our listener. Returning from the handler ends it with OK.
+
+    A handler that raises CallFailedError ends it with that status, any other exception with
+    UNKNOWN and no details. When the caller is gone, the handler is cancelled.
+    """
+
+    method: Method
+    metadata: Metadata
+    caller: Endpoint
+    """Host and source port, as the transport sees them."""
+    stream: MessageStream
+
+
+CallHandler = Callable[[IncomingCall], Awaitable[None]]
+
+
+class Transport(Protocol):
+    """How connections are made and accepted."""
+
+    def dial(
+        self, endpoint: Endpoint, *, timeout_s: float
+    ) -> AbstractAsyncContextManager[RpcChannel]:
+        """Connect. Raises ConnectionLostError or DeadlineExceededError on entering."""
+
+    async def serve(
+        self,
+        host: str,
+        port: int,
+        handler: CallHandler,
+        *,
+        task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen until cancelled; reports where. Port 0 asks for any free one.
+
+        Owns a task for each connection and call; nothing a caller does ends it. Raises
+        MisuseError when host and port cannot be listened on.
+        """
+
+
+# --- peers ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerStatistics:
+    """A snapshot of one peer's counters."""
+
+    queued_blocks: int
+    queued_announcements: int
+    queued_transactions: int
+    queued_bytes: int
+    unacknowledged: int
+    sent: Mapping[BroadcastKind, int]
+    acknowledged: Mapping[BroadcastKind, int]
+    dropped: Mapping[tuple[BroadcastKind, DropReason], int]
+    ignored: Mapping[str, int]
+    """Messages of the peer that were not acted on, by why."""
+
+
+class Peer(Protocol):
+    """One connected peer, whatever carries its messages."""
+
+    @property
+    def info(self) -> PeerInfo:
+        """Who it is."""
+
+    @property
+    def chain(self) -> PeerChain:
+        """What it told of its chain."""
+
+    @property
+    def bit(self) -> int:
+        """Its bit in the masks of known items."""
+
+    @property
+    def status(self) -> PeerStatus:
+        """Whether it is ready, and why not."""
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """Why it is closed or closing; None while it is open."""
+
+    def accepts_session(self, shown: str | bytes) -> bool:
+        """Whether this is the session id that we announced to it; hex text or bytes."""
+
+    def statistics(self) -> PeerStatistics:
+        """Its counters now."""
+
+    def enqueue(self, item: BroadcastItem) -> DropReason | None:
+        """Queue a broadcast; never blocks. Returns None, or why it was not queued (and counted)."""
+
+    async def request_block(self, block_hash: bytes) -> Block | None:
+        """The block, or None when the peer does not have it. Raises NetworkError."""
+
+    async def request_blocks(self, previous_hash: bytes, count: int) -> list[Block]:
+        """At most ``count`` blocks that follow a block. Raises NetworkError."""
+
+    async def request_nodes(self, max_count: int) -> list[NodeRecord]:
+        """Nodes that the peer knows, malformed ones left out. Raises NetworkError."""
+
+    async def check_health(self, *, timeout_s: float) -> None:
+        """Ask whether it is alive. Raises NetworkError."""
+
+    def close(self, reason: CloseReason) -> None:
+        """Begin to end the connection, saying goodbye when that makes sense. Never blocks."""
+
+    async def wait_closed(self) -> None:
+        """Wait until its tasks are gone."""
+
+
+class LivePeer(Peer, Protocol):
+    """A peer as its owner sees it: the connection's task, which runs its life."""
+
+    async def run(self) -> None:
+        """Live until closed, by either side or by cancellation; owns every task of this peer."""
+
+    async def confirm(self) -> None:
+        """The dialer's last step of the handshake. Raises NetworkError; then close the peer."""
+
+    def confirmed_by_peer(self) -> None:
+        """The dialer's confirmation arrived."""
+
+    async def wait_confirmed(self) -> bool:
+        """Wait until it is ready; False when it was closed instead."""
+
+
+class StreamPeerFactory(Protocol):
+    """Makes the peer of a RequestByStream on which the handshake was exchanged."""
+
+    def __call__(
+        self,
+        stream: MessageStream,
+        *,
+        info: PeerInfo,
+        chain: PeerChain,
+        bit: int,
+        sessions: Sessions,
+        early: list[bytes],
+        greeting: bytes | None,
+    ) -> LivePeer:
+        """``early`` holds the messages that came in one read with the handshake; ``greeting`` is
+        the first message to send, the acceptor's answer to it."""
+
+
+class SessionHandler(Protocol):
+    """What the node does with what peers send. Given to peers by the composition root."""
+
+    def received(self, peer: Peer, content: BroadcastContent) -> None:
+        """A broadcast arrived. Must not block; bookkeeping only."""
+
+    async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
+        """The reply to a request of type REQUEST_BLOCK, REQUEST_BLOCKS or GET_NODES.
+
+        Raises MalformedError when the request cannot be parsed.
+        """
+
+
+# --- the chain ------------------------------------------------------------------------------------
+
+
+class ChainStore(Protocol):
+    """Where blocks live, as the bytes that were received."""
+
+    @property
+    def status(self) -> ChainStatus:
+        """The tips, always at hand."""
+
+    async def get_block(self, block_hash: bytes) -> Block | None:
+        """A stored block, or None."""
+
+    async def has_block(self, block_hash: bytes) -> bool:
+        """Whether the block is stored; the root counts as stored."""
+
+    async def blocks_after(self, previous_hash: bytes, count: int) -> list[Block]:
+        """At most ``count`` blocks of the best chain that follow a block of it, or its root; else
+        an empty list."""
+
+    async def hash_at(self, height: int) -> bytes | None:
+        """The hash of the best chain's block at a height, or None."""
+
+    async def put_block(self, block: Block) -> ChainStatus:
+        """Store a block whose parent is stored, and move the tips. Returns the new status.
+
+        Raises UnknownParentError when the parent is not stored.
+        """
+
+    async def set_lib(self, block_hash: bytes) -> ChainStatus:
+        """Make a block of the best chain irreversible. Raises MisuseError when it is none."""
+
+
+class Kernel(Protocol):
+    """What decides on blocks and transactions: the minimal kernel, or the embedder's."""
+
+    def connect(self, emit: Callable[[KernelEvent], None]) -> None:
+        """Called once, by the node: where the kernel's events go. ``emit`` never blocks."""
+
+    async def accept_block(self, block: Block) -> bool:
+        """Check, store and execute a block. False when it was there already.
+
+        Raises InvalidItemError when it is wrong, UnknownParentError when its parent is not stored.
+        """
+
+    def submit_transaction(self, transaction: Transaction) -> bool:
+        """Check a transaction and add it to the pool. False when it was there already.
+
+        Raises InvalidItemError.
+        """

@@ -1,0 +1,1 @@
+"""Transports: RPC channels that carry encoded messages and know no service."""
