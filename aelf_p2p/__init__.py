@@ -1,0 +1,100 @@
+"""The network layer of the AElf blockchain, for trio applications.
+
+async with open_node(identity=..., transport=..., boot_nodes=["10.0.0.7:6800"]) as node:
+    with node.subscribe() as events:
+        async for event in events: ...
+"""
+
+from aelf_p2p.chain.kernel import MinimalKernel
+from aelf_p2p.chain.memory_store import MemoryChainStore
+from aelf_p2p.contracts import ChainStore, Kernel, Peer, PeerStatistics, RpcChannel, Transport
+from aelf_p2p.core.block import Block, BlockHeader
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.errors import (
+    AelfP2PError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    HandshakeRefusedError,
+    InvalidItemError,
+    KeyFileError,
+    MalformedError,
+    MisuseError,
+    NetworkError,
+    ProtocolViolationError,
+    TransportError,
+    UnknownParentError,
+)
+from aelf_p2p.core.identity import Identity, Scheme
+from aelf_p2p.core.kernel_events import (
+    BlockAccepted,
+    BlockMined,
+    KernelEvent,
+    NewIrreversibleBlockFound,
+    TransactionAccepted,
+)
+from aelf_p2p.core.keyfile import read_key_file, seal_key, write_key_file
+from aelf_p2p.core.network_events import (
+    AbnormalPeerFound,
+    AnnouncementReceived,
+    BlockReceived,
+    EventsMissed,
+    NetworkEvent,
+    NetworkInitialized,
+    PeerConnected,
+    PeerDisconnected,
+    TransactionsReceived,
+)
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.node import Node, open_node
+from aelf_p2p.transports.memory import MemoryHub
+
+__all__ = [
+    "AbnormalPeerFound",
+    "AelfP2PError",
+    "AnnouncementReceived",
+    "Block",
+    "BlockAccepted",
+    "BlockHeader",
+    "BlockMined",
+    "BlockReceived",
+    "ChainStore",
+    "ConnectionLostError",
+    "DeadlineExceededError",
+    "Endpoint",
+    "EventsMissed",
+    "HandshakeRefusedError",
+    "Identity",
+    "InvalidItemError",
+    "Kernel",
+    "KernelEvent",
+    "KeyFileError",
+    "MalformedError",
+    "MemoryChainStore",
+    "MemoryHub",
+    "MinimalKernel",
+    "MisuseError",
+    "NetworkError",
+    "NetworkEvent",
+    "NetworkInitialized",
+    "NetworkOptions",
+    "NewIrreversibleBlockFound",
+    "Node",
+    "Peer",
+    "PeerConnected",
+    "PeerDisconnected",
+    "PeerStatistics",
+    "ProtocolViolationError",
+    "RpcChannel",
+    "Scheme",
+    "Transaction",
+    "TransactionAccepted",
+    "TransactionsReceived",
+    "Transport",
+    "TransportError",
+    "UnknownParentError",
+    "open_node",
+    "read_key_file",
+    "seal_key",
+    "write_key_file",
+]

@@ -1,0 +1,1 @@
+"""Stores of blocks, and the minimal kernel that decides what goes into them."""

@@ -1,0 +1,174 @@
+"""The minimal kernel: decides which blocks and transactions are right, and executes nothing."""
+
+import time
+from collections.abc import Callable
+
+import trio
+
+from aelf_p2p.chain.block_maker import make_block
+from aelf_p2p.chain.transaction_pool import TransactionPool
+from aelf_p2p.contracts import ChainStore
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.chain_id import resolve_chain_id
+from aelf_p2p.core.errors import (
+    InvalidItemError,
+    InvalidReason,
+    MisuseError,
+    UnknownParentError,
+)
+from aelf_p2p.core.identity import Identity, verify
+from aelf_p2p.core.kernel_events import (
+    BlockAccepted,
+    BlockMined,
+    KernelEvent,
+    NewIrreversibleBlockFound,
+    TransactionAccepted,
+)
+from aelf_p2p.core.merkle import merkle_root
+from aelf_p2p.core.options import MAX_REF_BLOCK_AHEAD
+from aelf_p2p.core.transaction import Transaction
+
+DEFAULT_CONFIRMATIONS = 8
+DEFAULT_POOL_CAPACITY = 5120
+DEFAULT_POOL_BYTES = 16 * 1024 * 1024
+MAX_BLOCK_TRANSACTIONS = 512
+
+
+class MinimalKernel:
+    """A ``Kernel`` that checks hashes, signatures, merkle roots, links and heights.
+
+    A block becomes irreversible when ``confirmations`` blocks follow it; there is no consensus.
+    """
+
+    def __init__(
+        self,
+        store: ChainStore,
+        *,
+        chain_id: int | str,
+        wall_ns: Callable[[], int] = time.time_ns,
+        max_ref_block_ahead: int = MAX_REF_BLOCK_AHEAD,
+        confirmations: int = DEFAULT_CONFIRMATIONS,
+        pool_capacity: int = DEFAULT_POOL_CAPACITY,
+        pool_bytes: int = DEFAULT_POOL_BYTES,
+    ) -> None:
+        self.pool = TransactionPool(pool_capacity, max_ref_block_ahead, max_bytes=pool_bytes)
+        self._store = store
+        self._chain_id = resolve_chain_id(chain_id)
+        self._wall_ns = wall_ns
+        self._confirmations = confirmations
+        self._emit: Callable[[KernelEvent], None] = _nowhere
+        self._writing = trio.Lock()
+
+    def connect(self, emit: Callable[[KernelEvent], None]) -> None:
+        """Where events go from now on; called by the node."""
+        if self._emit is not _nowhere:
+            raise MisuseError("this kernel belongs to another node already")
+        self._emit = emit
+
+    def submit_transaction(self, transaction: Transaction) -> bool:
+        """Check a transaction and add it to the pool. False when it was seen already.
+
+        Raises InvalidItemError. An accepted one is broadcast, by way of TransactionAccepted.
+        """
+        accepted = self.pool.add(transaction, self._store.status.longest_height)
+        if accepted:
+            self._emit(TransactionAccepted(transaction))
+        return accepted
+
+    async def accept_block(self, block: Block) -> bool:
+        """Check and store a block. False when it was there already.
+
+        Raises InvalidItemError, UnknownParentError.
+        """
+        async with self._writing:
+            if await self._store.has_block(block.hash):
+                return False
+            await self._check_place(block)
+            _check_content(block, self._chain_id)
+            await self._store_block(block)
+            return True
+
+    async def mine_block(
+        self, identity: Identity, *, max_transactions: int = MAX_BLOCK_TRANSACTIONS
+    ) -> Block:
+        """Pack the oldest transactions of the pool into a block on the best chain; broadcast it."""
+        async with self._writing:
+            status = self._store.status
+            block = make_block(
+                identity,
+                chain_id=self._chain_id,
+                previous_hash=status.best_hash,
+                height=status.best_height + 1,
+                time_ns=self._wall_ns(),
+                transactions=self.pool.oldest(max_transactions),
+            )
+            await self._store_block(block, mined=True)
+            return block
+
+    async def _check_place(self, block: Block) -> None:
+        if block.height <= self._store.status.lib_height:
+            raise InvalidItemError(InvalidReason.BELOW_LIB, _name(block))
+        root = self._store.status.root
+        if block.previous_hash == root.block_hash:
+            parent_height = root.height
+        else:
+            parent = await self._store.get_block(block.previous_hash)
+            if parent is None:
+                raise UnknownParentError(f"{_name(block)}: its parent is not stored")
+            parent_height = parent.height
+        if block.height != parent_height + 1:
+            raise InvalidItemError(InvalidReason.BAD_HEIGHT, _name(block))
+        if not await self._follows_lib(block):
+            raise InvalidItemError(InvalidReason.BELOW_LIB, _name(block))
+
+    async def _follows_lib(self, block: Block) -> bool:
+        """Whether the last irreversible block is an ancestor; only forks are walked to find out."""
+        status = self._store.status
+        follows = (status.best_hash, status.lib_hash)
+        ancestor: Block | None = block
+        while ancestor is not None and ancestor.height > status.lib_height:
+            if ancestor.previous_hash in follows:
+                return True
+            ancestor = await self._store.get_block(ancestor.previous_hash)
+        return False
+
+    async def _store_block(self, block: Block, *, mined: bool = False) -> None:
+        before = self._store.status
+        status = await self._store.put_block(block)
+        if status.best_hash == before.best_hash:
+            return  # on a fork, whose transactions still wait for the best chain
+        self.pool.take_out(block.transaction_ids)
+        if mined:  # first: whoever gets the whole block needs no announcement
+            self._emit(BlockMined(block))
+        self._emit(BlockAccepted(block))
+        if block.previous_hash != before.best_hash:  # the fork's other blocks joined as well
+            depth = status.best_height - status.lib_height
+            for joined in await self._store.blocks_after(status.lib_hash, depth):
+                self.pool.take_out(joined.transaction_ids)
+        lib_height = status.best_height - self._confirmations
+        if lib_height > status.lib_height:
+            lib_hash = await self._store.hash_at(lib_height)
+            if lib_hash is not None:
+                await self._store.set_lib(lib_hash)
+                self._emit(NewIrreversibleBlockFound(lib_hash, lib_height))
+
+
+def _check_content(block: Block, chain_id: int) -> None:
+    header = block.header
+    if header.chain_id != chain_id:
+        raise InvalidItemError(InvalidReason.WRONG_CHAIN, _name(block))
+    signed = bool(header.signer_pubkey) or block.height > 1  # a first block may have no signer
+    if signed and not verify(header.signer_pubkey, header.signed_digest, header.signature):
+        raise InvalidItemError(InvalidReason.BAD_SIGNATURE, _name(block))
+    ids = block.transaction_ids
+    # A row of odd length repeats its last node, so a repeated transaction can hide in the root.
+    if len(set(ids)) != len(ids) or merkle_root(ids) != header.transactions_root:
+        raise InvalidItemError(InvalidReason.BAD_MERKLE_ROOT, _name(block))
+
+
+def _name(block: Block) -> str:
+    return f"block {block.height} {block.hash.hex()}"
+
+
+def _nowhere(event: KernelEvent) -> None:
+    """A kernel without a node has nobody to tell."""

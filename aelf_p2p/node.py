@@ -1,0 +1,256 @@
+"""The composition root: one node, from its parts. The only place that knows everything."""
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
+
+import trio
+
+from aelf_p2p.chain.kernel import MinimalKernel
+from aelf_p2p.chain.memory_store import MemoryChainStore
+from aelf_p2p.contracts import ChainStore, Kernel, LivePeer, Peer, Transport
+from aelf_p2p.core.chain_id import resolve_chain_id
+from aelf_p2p.core.endpoint import DEFAULT_PORT, Endpoint
+from aelf_p2p.core.environment import Environment
+from aelf_p2p.core.errors import ClosedByUsError, MalformedError, MisuseError
+from aelf_p2p.core.handshake import HandshakeRules
+from aelf_p2p.core.identity import Identity
+from aelf_p2p.core.kernel_events import KernelEvent
+from aelf_p2p.core.network_events import NetworkInitialized
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.core.version import NodeVersion
+from aelf_p2p.peers.stream_peer import StreamPeer
+from aelf_p2p.services.acceptor import Acceptor
+from aelf_p2p.services.answers import Answers
+from aelf_p2p.services.block_sync import BlockSync
+from aelf_p2p.services.boot import dial_boot_nodes
+from aelf_p2p.services.connections import Connections
+from aelf_p2p.services.context import NetworkContext, SyncProgress
+from aelf_p2p.services.dialer import DialedPeers
+from aelf_p2p.services.events import Subscription
+from aelf_p2p.services.inbound import Inbound
+from aelf_p2p.services.kernel_events import KernelEventHandler
+from aelf_p2p.services.network import NetworkService
+
+DEFAULT_NODE_VERSION = "1.12.3.0"
+"""What handshakes say: the release line of the C# node whose protocol this is."""
+
+
+class Node:
+    """A running node, as ``open_node`` gives it. Its methods may be called from any task."""
+
+    def __init__(
+        self,
+        *,
+        context: NetworkContext,
+        network: NetworkService,
+        kernel_events: KernelEventHandler,
+        dialer: DialedPeers,
+        endpoint: Endpoint,
+        initialized: trio.Event,
+    ) -> None:
+        self._context = context
+        self._initialized = initialized
+        self._kernel_events = kernel_events
+        self._dialer = dialer
+        self._closing = False
+        self.network = network
+        """Broadcasts and requests over all peers."""
+        self.endpoint = endpoint
+        """Where the node listens."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The node's own key, 65 (secp256k1) or 32 (Ed25519) bytes."""
+        return self._context.public_key
+
+    @property
+    def store(self) -> ChainStore:
+        """The node's chain."""
+        return self._context.store
+
+    @property
+    def kernel(self) -> Kernel:
+        """What decides on blocks and transactions."""
+        return self._context.kernel
+
+    @property
+    def sync(self) -> SyncProgress:
+        """Whether the node is synced, and its target while it is not."""
+        return self._context.sync
+
+    def peers(self) -> list[Peer]:
+        """The ready peers, oldest first."""
+        return list(self._context.pool.ready())
+
+    def peer(self, public_key: bytes) -> Peer | None:
+        """The open peer of a key."""
+        return self._context.pool.get(public_key)
+
+    async def wait_initialized(self) -> None:
+        """Wait until all boot nodes were dialed, whatever came of it."""
+        await self._initialized.wait()
+
+    async def connect(self, endpoint: Endpoint | str) -> Peer:
+        """Dial a node; returns its peer, ready. The one that is there already when connected.
+
+        Raises MalformedError for a bad endpoint text, TransportError, HandshakeRefusedError,
+        ProtocolViolationError, NetworkError.
+        """
+        if isinstance(endpoint, str):
+            endpoint = Endpoint.parse_untrusted(endpoint)
+        if self._closing:
+            raise ClosedByUsError("the node is closed")
+        return await self._dialer.connect(endpoint)
+
+    async def disconnect(self, public_key: bytes) -> bool:
+        """Say goodbye to a peer and wait until it is gone. False when there is none."""
+        peer = self._context.pool.get(public_key)
+        if peer is None:
+            return False
+        peer.close(CloseReason.REMOVED)
+        await peer.wait_closed()
+        return True
+
+    def subscribe(self) -> AbstractContextManager[Subscription]:
+        """``with node.subscribe() as events: async for event in events: ...``"""
+        return self._context.events.subscribe()
+
+    def handle(self, event: KernelEvent) -> None:
+        """Tell the network what an embedder's kernel did. Never blocks."""
+        self._kernel_events.handle(event)
+
+    async def _close(self) -> None:
+        """Say goodbye to all peers at once; bounded by their goodbye timeout."""
+        self._closing = True
+        peers: list[LivePeer] = list(self._context.pool)
+        for peer in peers:
+            peer.close(CloseReason.SHUTDOWN)
+        for peer in peers:
+            await peer.wait_closed()
+
+
+@asynccontextmanager
+async def open_node(
+    *,
+    identity: Identity,
+    transport: Transport,
+    chain_id: int | str = "AELF",
+    host: str = "0.0.0.0",
+    port: int = DEFAULT_PORT,
+    announce_port: int | None = None,
+    boot_nodes: Sequence[Endpoint | str] = (),
+    store: ChainStore | None = None,
+    kernel: Kernel | None = None,
+    options: NetworkOptions | None = None,
+    node_version: str = DEFAULT_NODE_VERSION,
+    authorized_keys: frozenset[bytes] | None = None,
+    wall_ns: Callable[[], int] = time.time_ns,
+    rng: random.Random | None = None,
+) -> AsyncIterator[Node]:
+    """A node that lives as long as the block.
+
+    It listens when the block begins; boot nodes are dialed meanwhile (NetworkInitialized tells
+    when that is done). Leaving the block says DISCONNECT to every peer. Without a store the chain
+    is kept in memory, without a kernel the minimal one decides. ``wall_ns`` is the clock on the
+    wall (unix nanoseconds) and ``rng`` all randomness, session ids included: leave it out, or give
+    a ``random.SystemRandom``, unless you want a network that replays.
+
+    Raises MisuseError for arguments that cannot be right, and when host and port are taken.
+    """
+    options = options or NetworkOptions()
+    environment = Environment(wall_ns, rng or random.SystemRandom())
+    chain = resolve_chain_id(chain_id)
+    store = store or MemoryChainStore()
+    kernel = kernel or MinimalKernel(
+        store,
+        chain_id=chain,
+        wall_ns=wall_ns,
+    )
+    context = NetworkContext(
+        options=options,
+        environment=environment,
+        rules=HandshakeRules(
+            identity=identity,
+            chain_id=chain,
+            node_version=_node_version(node_version),
+            options=options,
+            authorized_keys=authorized_keys,
+        ),
+        store=store,
+        kernel=kernel,
+    )
+    boot_endpoints = [_boot_endpoint(node) for node in boot_nodes]
+    network = NetworkService(context)
+    sync = BlockSync(context, network)
+    kernel_events = KernelEventHandler(context, network, sync.recheck_target)
+    kernel.connect(kernel_events.handle)
+    inbound = Inbound(context, sync, Answers(context))
+    make_peer = partial(
+        StreamPeer,
+        handler=inbound,
+        environment=environment,
+        options=options,
+        own_public_key=identity.public_key,
+    )
+    connections = Connections(context, make_peer, sync)
+    acceptor = Acceptor(connections, inbound)
+    with single_error_as_itself():
+        async with trio.open_nursery() as nursery:
+            endpoint = await nursery.start(transport.serve, host, port, acceptor.handle)
+            context.listening_port = announce_port or endpoint.port
+            acceptor.open()
+            dialer = DialedPeers(connections, transport, nursery)
+            initialized = trio.Event()
+            node = Node(
+                context=context,
+                network=network,
+                kernel_events=kernel_events,
+                dialer=dialer,
+                endpoint=endpoint,
+                initialized=initialized,
+            )
+            nursery.start_soon(_begin, context, dialer, boot_endpoints, sync, initialized)
+            try:
+                yield node
+            finally:
+                acceptor.close()
+                try:
+                    await node._close()
+                finally:
+                    context.events.end()
+                    nursery.cancel_scope.cancel()
+
+
+async def _begin(
+    context: NetworkContext,
+    dialer: DialedPeers,
+    boot_nodes: list[Endpoint],
+    sync: BlockSync,
+    initialized: trio.Event,
+) -> None:
+    """Dial the boot nodes; then sync and follow the chain, until cancelled."""
+    await dial_boot_nodes(dialer, boot_nodes)
+    initialized.set()
+    context.events.publish(NetworkInitialized(len(context.pool.ready())))
+    await sync.run()
+
+
+def _node_version(text: str) -> str:
+    try:
+        return str(NodeVersion.parse_untrusted(text))
+    except MalformedError as exc:
+        raise MisuseError(f"node version {text!r}: {exc}") from exc
+
+
+def _boot_endpoint(node: Endpoint | str) -> Endpoint:
+    if isinstance(node, Endpoint):
+        return node
+    try:
+        return Endpoint.parse_untrusted(node)
+    except MalformedError as exc:
+        raise MisuseError(f"boot node {node!r}: {exc}") from exc

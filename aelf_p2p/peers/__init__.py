@@ -1,0 +1,1 @@
+"""Peers: the Peer contract over an RPC channel."""

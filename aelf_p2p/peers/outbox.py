@@ -1,0 +1,116 @@
+"""What waits to be sent to one stream peer, and the one task that sends it."""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+
+import trio
+
+from aelf_p2p.contracts import MessageStream
+from aelf_p2p.core.ack_window import AckWindow
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.errors import FullBufferError
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.send_queues import DropReason, SendQueues
+
+
+class Outbox:
+    """Replies and requests first, then broadcasts as the acknowledgement window has room.
+
+    Replies and requests are bounded by ``max_control_bytes`` and one message more (posting beyond
+    raises FullBufferError), broadcasts by their queues, what is in flight by the window, what one
+    send holds by ``batch_bytes`` and one message more. A peer that does not read fills these and
+    nobody else's.
+    """
+
+    def __init__(self, prefix: bytes, options: NetworkOptions) -> None:
+        self._prefix = prefix
+        self._options = options
+        self._control: deque[bytes] = deque()
+        self._control_bytes = 0
+        self.queues = SendQueues(options)
+        self.window = AckWindow(
+            options.max_unacknowledged,
+            options.max_unacknowledged_bytes,
+            options.acknowledgement_timeout_s,
+        )
+        self.sent: Counter[BroadcastKind] = Counter()
+        self.acknowledged: Counter[BroadcastKind] = Counter()
+        self._idle: trio.Event | None = None  # set while the sender waits for something to do
+
+    def post_nowait(self, message: bytes) -> None:
+        """Send a whole message soon. Raises FullBufferError when too many bytes wait already."""
+        if self._control_bytes >= self._options.max_control_bytes:
+            raise FullBufferError(f"{self._control_bytes} bytes wait for this peer already")
+        self._control.append(message)
+        self._control_bytes += len(message)
+        self._wake()
+
+    def enqueue_nowait(self, item: BroadcastItem) -> DropReason | None:
+        """Queue a broadcast; None, or why it was refused."""
+        refused = self.queues.put_nowait(item)
+        if self._idle is not None and refused is None:
+            self._wake()
+        return refused
+
+    def acknowledge(self, request_id: str, message_type: int) -> bool:
+        """Take a reply to a broadcast; False when it answers none that is in flight."""
+        item = self.window.acknowledge(request_id, message_type)
+        if item is None:
+            return False
+        self.acknowledged[item.kind] += 1
+        if self._idle is not None and len(self.queues):
+            self._wake()
+        return True
+
+    async def run(self, stream: MessageStream) -> None:
+        """Send until cancelled. Raises TransportError when the stream breaks."""
+        while True:
+            batch = self._next_batch()
+            if batch:
+                await stream.send_many(batch)
+            else:
+                await self._wait_for_work()
+
+    def close(self) -> None:
+        """The connection is gone: what waits and what is unanswered is lost, and counted."""
+        self._control.clear()
+        self._control_bytes = 0
+        self.queues.clear()
+        self._count(self.window.clear(), DropReason.CLOSED)
+
+    def _next_batch(self) -> list[bytes]:
+        now = trio.current_time()
+        self._count(self.window.expire(now), DropReason.UNACKNOWLEDGED)
+        batch: list[bytes] = []
+        room_bytes = self._options.batch_bytes
+        # The rest stays here, where it is counted, should the peer not read.
+        while self._control and (not batch or len(self._control[0]) <= room_bytes):
+            batch.append(self._control.popleft())
+            room_bytes -= len(batch[-1])
+        self._control_bytes -= self._options.batch_bytes - room_bytes
+        room = min(self.window.room, self._options.batch_items)
+        if room and room_bytes > 0 and not self._control and len(self.queues):
+            items = self.queues.take_batch(room, room_bytes)
+            self.window.push(items, now)
+            self.sent.update(item.kind for item in items)
+            prefix = self._prefix
+            batch += [prefix + item.body for item in items]
+        return batch
+
+    async def _wait_for_work(self) -> None:
+        """Until something is posted, or room comes: by an acknowledgement, or by an expiry."""
+        self._idle = trio.Event()
+        expiry = self.window.next_expiry
+        try:
+            with trio.CancelScope(deadline=float("inf") if expiry is None else expiry):
+                await self._idle.wait()
+        finally:
+            self._idle = None
+
+    def _wake(self) -> None:
+        if self._idle is not None:
+            self._idle.set()
+
+    def _count(self, items: Iterable[BroadcastItem], reason: DropReason) -> None:
+        for item in items:
+            self.queues.dropped[item.kind, reason] += 1

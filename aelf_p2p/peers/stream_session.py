@@ -1,0 +1,184 @@
+"""What comes in on an authenticated stream: who may say what, and what is done with it.
+
+Source: protocol §3.4. A connection has one identity, proved by its handshake; whatever a message's
+meta says, the peer speaks for itself only.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+import trio
+
+from aelf_p2p.contracts import Peer, SessionHandler
+from aelf_p2p.core.envelope import (
+    META_PUBLIC_KEY,
+    META_SESSION_ID,
+    decode_envelope_untrusted,
+    envelope_body,
+)
+from aelf_p2p.core.errors import (
+    AelfP2PError,
+    FullBufferError,
+    MalformedError,
+    ProtocolViolationError,
+)
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.payloads import BROADCAST_TYPES, parse_broadcast_untrusted
+from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.wire import MessageType, StreamMessage, StreamType
+
+log = logging.getLogger(__name__)
+
+MAX_WRONG_SESSIONS = 3
+"""The wrong session id that ends the connection; one mistake is forgiven, guessing is not."""
+
+MESSAGES_A_TURN = 64
+"""After so many messages of one read the other tasks get their turn."""
+
+MAX_REQUEST_BYTES = 8 * 1024
+"""What a request that waits for a worker may weigh: a hash and a count take 50 bytes."""
+
+# Looking an enum's member up by name costs a Python call, and these are compared for each message.
+_REQUEST, _REPLY = int(StreamType.REQUEST), int(StreamType.REPLY)
+_NO_SESSION: set[int] = {MessageType.PING, MessageType.HAND_SHAKE, MessageType.HEALTH_CHECK}
+_WORK: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS, MessageType.GET_NODES}
+
+
+class StreamSession:
+    """Checks, sorts and answers the messages of one stream.
+
+    At most ``max_serving_requests`` of the peer's requests, 16 KiB each, wait for the workers;
+    those beyond are ignored, counted, and so run into the peer's own timeout.
+    """
+
+    def __init__(
+        self,
+        *,
+        peer: Peer,
+        sessions: Sessions,
+        handler: SessionHandler,
+        options: NetworkOptions,
+        reply_prefix: bytes,
+        post_nowait: Callable[[bytes], None],
+        match_reply: Callable[[str, int, bytes], bool],
+        confirm: Callable[[], None],
+    ) -> None:
+        self.ignored: Counter[str] = Counter()
+        self._peer = peer
+        self._key_hex = peer.info.public_key.hex()
+        self._sessions = sessions
+        self._handler = handler
+        self._reply_prefix = reply_prefix
+        self._post_nowait = post_nowait
+        self._match_reply = match_reply
+        self._confirm = confirm
+        self._wrong_sessions = 0
+        self._put_work, self._take_work = trio.open_memory_channel[StreamMessage](
+            options.max_serving_requests
+        )
+
+    async def take_untrusted(self, messages: list[bytes]) -> None:
+        """Act on messages in their order; closes the peer when it breaks the protocol."""
+        for number, data in enumerate(messages, 1):
+            if self._peer.close_reason is not None:
+                return  # whoever closed it: nothing that it says counts any more
+            try:
+                self._take(decode_envelope_untrusted(data))
+            except (MalformedError, ProtocolViolationError) as exc:
+                log.warning("%s: dropped for breaking the protocol: %s", self._peer.info, exc)
+                self._peer.close(CloseReason.VIOLATION)
+            if number % MESSAGES_A_TURN == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def work(self) -> None:
+        """Answer requests that need the chain or the node's state, one after another."""
+        async for message in self._take_work:
+            try:
+                reply = await self._handler.answer(
+                    self._peer, message.message_type, message.message
+                )
+            except MalformedError:
+                self._ignore("malformed request")  # C# answers nothing
+            except AelfP2PError:
+                log.exception("%s: a request could not be answered", self._peer.info)
+                self._ignore("request failed here")
+            else:
+                self._reply(message, reply)
+
+    def _take(self, message: StreamMessage) -> None:
+        stream_type = message.stream_type
+        if stream_type == _REPLY:
+            if not self._match_reply(message.request_id, message.message_type, message.message):
+                self._ignore("reply to nothing")
+        elif stream_type == _REQUEST:
+            if self._is_authentic(message):
+                self._take_request(message)
+        else:
+            self._ignore("unknown stream type")
+
+    def _is_authentic(self, message: StreamMessage) -> bool:
+        """Whether a request carries the right key and session. False: it gets no answer."""
+        key = message.meta.get(META_PUBLIC_KEY)
+        session = message.meta.get(META_SESSION_ID)
+        if key is None:
+            self._ignore("no public key")
+            return False
+        if key != self._key_hex:
+            raise ProtocolViolationError("a message in the name of another key")
+        if message.message_type in _NO_SESSION:
+            return True
+        if session is not None and self._sessions.authenticate(session):
+            return True
+        self._ignore("no session" if session is None else "wrong session")
+        self._wrong_sessions += session is not None
+        if self._wrong_sessions >= MAX_WRONG_SESSIONS:
+            raise ProtocolViolationError(f"{MAX_WRONG_SESSIONS} wrong session ids")
+        return False
+
+    def _take_request(self, message: StreamMessage) -> None:
+        kind = message.message_type
+        if kind in BROADCAST_TYPES:
+            self._take_broadcast(message)
+        elif kind in _WORK:
+            self._take_work_request(message)
+        elif kind == MessageType.DISCONNECT:
+            self._peer.close(CloseReason.DISCONNECTED_BY_PEER)  # not answered
+        elif kind == MessageType.HAND_SHAKE:
+            raise ProtocolViolationError("a second handshake on one stream")
+        else:
+            # PING, HEALTH_CHECK and CONFIRM_HAND_SHAKE have empty replies, and whatever we do not
+            # know is answered with an empty VoidReply.
+            if kind == MessageType.CONFIRM_HAND_SHAKE:
+                self._confirm()
+            self._reply(message, b"")
+
+    def _take_work_request(self, message: StreamMessage) -> None:
+        if len(message.message) > MAX_REQUEST_BYTES:
+            self._ignore("oversized request")
+            return
+        try:
+            self._put_work.send_nowait(message)
+        except trio.WouldBlock:
+            self._ignore("too many requests")
+
+    def _take_broadcast(self, message: StreamMessage) -> None:
+        try:
+            content = parse_broadcast_untrusted(message.message_type, message.message)
+        except MalformedError as exc:
+            log.debug("%s: a malformed broadcast: %s", self._peer.info, exc)
+            self._ignore("malformed broadcast")  # C# answers nothing
+        else:
+            self._handler.received(self._peer, content)
+            self._reply(message, b"")
+
+    def _reply(self, request: StreamMessage, reply: bytes) -> None:
+        body = envelope_body(request.message_type, request.request_id, reply)
+        try:
+            self._post_nowait(self._reply_prefix + body)
+        except FullBufferError:
+            self._ignore("our answers are not read")
+
+    def _ignore(self, why: str) -> None:
+        self.ignored[why] += 1

@@ -1,0 +1,1 @@
+"""What the node does: connections, the pool, broadcasting, answering, following the chain."""

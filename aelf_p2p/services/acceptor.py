@@ -1,0 +1,256 @@
+"""Serving the peer service: every call that comes to our listener ends up here."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from aelf_p2p.contracts import IncomingCall, LivePeer, Metadata, SessionHandler
+from aelf_p2p.core.admission import RefusalReason
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.envelope import META_PUBLIC_KEY, META_SESSION_ID
+from aelf_p2p.core.errors import (
+    CallFailedError,
+    HandshakeRefusedError,
+    MalformedError,
+    StatusCode,
+)
+from aelf_p2p.core.handshake import ReceivedHandshake, refusal
+from aelf_p2p.core.payloads import parse_broadcast_untrusted
+from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.stream_handshake import Opening, parse_opening_untrusted
+from aelf_p2p.core.version import uses_stream
+from aelf_p2p.services.connections import Connections
+from aelf_p2p.wire import HandshakeError, MessageType
+from aelf_p2p.wire import methods as m
+
+log = logging.getLogger(__name__)
+
+UnaryHandler = Callable[[IncomingCall, bytes], Awaitable[bytes]]
+
+_BROADCASTS = {
+    m.BLOCK_BROADCAST_STREAM: MessageType.BLOCK_BROADCAST,
+    m.TRANSACTION_BROADCAST_STREAM: MessageType.TRANSACTION_BROADCAST,
+    m.ANNOUNCEMENT_BROADCAST_STREAM: MessageType.ANNOUNCEMENT_BROADCAST,
+    m.LIB_ANNOUNCEMENT_BROADCAST_STREAM: MessageType.LIB_ANNOUNCEMENT_BROADCAST,
+}
+_REQUESTS = {
+    m.REQUEST_BLOCK: MessageType.REQUEST_BLOCK,
+    m.REQUEST_BLOCKS: MessageType.REQUEST_BLOCKS,
+    m.GET_NODES: MessageType.GET_NODES,
+}
+_REFUSAL_CODES = {
+    RefusalReason.BANNED: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.POOL_FULL: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.HOST_FULL: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.HANDSHAKING: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.CLOSING: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.REPEATED: HandshakeError.REPEATED_CONNECTION,
+}
+# A stream that ends with OK and without DISCONNECT leaves a C# dialer a zombie; at CANCELLED it
+# drops us (protocol §3.4).
+_WITHOUT_GOODBYE = {CloseReason.LOST, CloseReason.SILENT, CloseReason.VIOLATION}
+
+
+class Acceptor:
+    """The handler of incoming calls: all 13 methods. Ping and the handshakes need no session."""
+
+    def __init__(self, connections: Connections, handler: SessionHandler) -> None:
+        self._connections = connections
+        self._handler = handler
+        self._opened = trio.Event()
+        self._closing = False
+
+    def open(self) -> None:
+        """The node knows where it listens, and so what its handshakes say: calls that came before
+        are served now."""
+        self._opened.set()
+
+    def close(self) -> None:
+        """The node shuts down: nobody new is let in."""
+        self._closing = True
+
+    async def handle(self, call: IncomingCall) -> None:
+        """Serve one call. Raises CallFailedError with the status it ends with."""
+        await self._opened.wait()
+        method = call.method
+        if method == m.REQUEST_BY_STREAM:
+            await self._accept_stream(call)
+        elif method in _BROADCASTS:
+            await self._receive_broadcasts(call, _BROADCASTS[method])
+        else:
+            request = await self._receive_request(call)
+            try:
+                reply = await self._answer(call, request)
+            except MalformedError as exc:
+                raise CallFailedError(StatusCode.INVALID_ARGUMENT, str(exc)) from exc
+            await call.stream.send_many([reply])
+
+    # --- unary calls ---
+
+    async def _answer(self, call: IncomingCall, request: bytes) -> bytes:
+        if call.method == m.PING:
+            return b""
+        if call.method == m.DO_HANDSHAKE:
+            return self._do_handshake(request)
+        peer = self._authenticate(call.metadata)
+        if call.method in _REQUESTS:
+            return await self._handler.answer(peer, _REQUESTS[call.method], request)
+        if call.method == m.CONFIRM_HANDSHAKE:
+            peer.confirmed_by_peer()
+        elif call.method == m.DISCONNECT:
+            peer.close(CloseReason.DISCONNECTED_BY_PEER)
+        return b""  # CheckHealth's reply, and VoidReply
+
+    def _do_handshake(self, request: bytes) -> bytes:
+        """Check a dialer's handshake and answer with ours; nothing enters the pool yet."""
+        if self._closing:
+            return refusal(HandshakeError.CONNECTION_REFUSED)
+        try:
+            remote = self._check_handshake_untrusted(request)
+        except HandshakeRefusedError as exc:
+            log.info("refused a handshake: %s", exc)
+            return refusal(exc.code)
+        self._connections.note_their_dial(remote)
+        return self._connections.new_handshake().as_reply()
+
+    def _check_handshake_untrusted(self, request: bytes) -> ReceivedHandshake:
+        """Raises MalformedError, or HandshakeRefusedError with the code to answer."""
+        context = self._connections.context
+        remote = context.rules.check_request_untrusted(request, context.environment.wall_ns())
+        if not uses_stream(remote.node_version):
+            # A node before 1.4 expects to be dialed back before its DoHandshake is answered.
+            raise HandshakeRefusedError(
+                HandshakeError.INVALID_CONNECTION,
+                f"its node version {remote.node_version!r} has no stream",
+            )
+        return remote
+
+    def _authenticate(self, metadata: Metadata) -> LivePeer:
+        """The peer that a call speaks for. Raises CallFailedError(CANCELLED), as C# does."""
+        key, session = metadata.get(META_PUBLIC_KEY), metadata.get(META_SESSION_ID)
+        if isinstance(key, str) and isinstance(session, bytes):
+            peer = self._connections.context.pool.get(_key_bytes_untrusted(key))
+            # The text itself is compared too: keys are lower-case hex (protocol §3).
+            if (
+                peer is not None
+                and peer.info.public_key.hex() == key
+                and peer.accepts_session(session)
+            ):
+                return peer
+        raise CallFailedError(StatusCode.CANCELLED, "no session")
+
+    # --- client streams ---
+
+    async def _receive_broadcasts(self, call: IncomingCall, message_type: int) -> None:
+        peer = self._authenticate(call.metadata)
+        while messages := await call.stream.receive_many():
+            for payload in messages:
+                if peer.close_reason is not None:  # the session ended, though the call did not
+                    raise CallFailedError(StatusCode.CANCELLED, "no session")
+                try:
+                    content = parse_broadcast_untrusted(message_type, payload)
+                except MalformedError as exc:  # protocol §2: C# ends it with UNKNOWN
+                    raise CallFailedError(StatusCode.UNKNOWN, str(exc)) from exc
+                self._handler.received(peer, content)
+                await trio.lowlevel.checkpoint()  # one read may bring thousands
+        await call.stream.send_many([b""])
+
+    # --- the stream ---
+
+    async def _accept_stream(self, call: IncomingCall) -> None:
+        """A RequestByStream, from its handshake to its end: it is the peer's life."""
+        opening = await self._receive_opening(call)
+        admission = self._connections.context.admission
+        try:
+            remote = self._check_opening(call, opening)
+            host = call.caller.host
+            with admission.mark_handshaking(host, remote.public_key) as fresh:
+                peer = await self._admit(call, opening, remote, fresh=fresh)
+        except HandshakeRefusedError as exc:
+            log.info("refused a stream of %s: %s", call.caller.host, exc)
+            await call.stream.send_many([opening.reply(refusal(exc.code))])
+            return
+        connected = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(peer.run)
+                if await peer.wait_confirmed():
+                    connected = True
+                    self._connections.peer_connected(peer)
+        finally:
+            self._connections.peer_gone(peer, was_connected=connected)
+        if peer.close_reason in _WITHOUT_GOODBYE:
+            raise CallFailedError(StatusCode.CANCELLED, peer.close_reason.value)
+
+    async def _receive_opening(self, call: IncomingCall) -> Opening:
+        options = self._connections.context.options
+        messages: list[bytes] = []
+        with trio.move_on_after(options.first_message_timeout_s) as scope:
+            messages = await call.stream.receive_many()
+        if scope.cancelled_caught:
+            raise CallFailedError(StatusCode.DEADLINE_EXCEEDED, "no handshake came")
+        try:
+            return parse_opening_untrusted(messages, options.max_message_before_handshake_bytes)
+        except MalformedError as exc:
+            raise CallFailedError(StatusCode.INVALID_ARGUMENT, str(exc)) from exc
+
+    def _check_opening(self, call: IncomingCall, opening: Opening) -> ReceivedHandshake:
+        """Check the handshake, and that meta and call metadata name the key that it proves."""
+        try:
+            remote = self._check_handshake_untrusted(opening.handshake)
+        except MalformedError as exc:
+            raise CallFailedError(StatusCode.INVALID_ARGUMENT, str(exc)) from exc
+        key = remote.public_key.hex()
+        if opening.claimed_key != key or call.metadata.get(META_PUBLIC_KEY) != key:
+            raise CallFailedError(StatusCode.CANCELLED, "another key than the handshake's")
+        return remote
+
+    async def _admit(
+        self, call: IncomingCall, opening: Opening, remote: ReceivedHandshake, *, fresh: bool
+    ) -> LivePeer:
+        """Give the dialer a place, and answer with our handshake. Raises HandshakeRefusedError."""
+        connections = self._connections
+        times = connections.times_of_their_dial(remote)
+        why = None if fresh else RefusalReason.HANDSHAKING
+        why = RefusalReason.CLOSING if self._closing else why
+        why = why or await connections.refuse_inbound(call.caller.host, remote, times)
+        if why is not None:
+            raise HandshakeRefusedError(_REFUSAL_CODES[why], why.value)
+        sent = connections.new_handshake()
+        peer = connections.add_peer(
+            call.stream,
+            remote,
+            sent,
+            endpoint=Endpoint.of_untrusted(call.caller.host, remote.listening_port),
+            inbound=True,
+            times=times,
+            early=opening.early,
+            greeting=opening.reply(sent.as_reply()),
+        )
+        if connections.was_confirmed(remote.public_key):
+            peer.confirmed_by_peer()
+        return peer
+
+    # --- both ---
+
+    async def _receive_request(self, call: IncomingCall) -> bytes:
+        """The one request of a unary call."""
+        requests: list[bytes] = []
+        with trio.move_on_after(self._connections.context.options.first_message_timeout_s) as scope:
+            while messages := await call.stream.receive_many():
+                requests += messages
+                if len(requests) > 1:
+                    break
+        if scope.cancelled_caught:
+            raise CallFailedError(StatusCode.DEADLINE_EXCEEDED, "no request came")
+        if len(requests) != 1:
+            raise CallFailedError(StatusCode.INVALID_ARGUMENT, "a unary call takes one request")
+        return requests[0]
+
+
+def _key_bytes_untrusted(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""  # no peer has it

@@ -1,0 +1,70 @@
+"""What a peer is answered, whichever way its request came (protocol §4, "Answering")."""
+
+import trio
+
+from aelf_p2p.contracts import Peer
+from aelf_p2p.core.errors import MisuseError
+from aelf_p2p.core.options import MIB
+from aelf_p2p.core.payloads import (
+    NodeRecord,
+    encode_block_list,
+    encode_block_reply,
+    encode_node_list,
+    parse_block_request_untrusted,
+    parse_blocks_request_untrusted,
+    parse_nodes_request_untrusted,
+)
+from aelf_p2p.services.context import NetworkContext
+from aelf_p2p.wire import MessageType
+
+MAX_REPLY_BYTES = 99 * MIB
+"""A BlockList stops here; the limit of a message is 100 MiB, its envelope included."""
+
+
+class Answers:
+    """Answers requests for blocks and nodes out of the store and the pool."""
+
+    def __init__(self, context: NetworkContext) -> None:
+        self._context = context
+
+    async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
+        """The reply's bytes. Raises MalformedError when the request cannot be parsed."""
+        if message_type == MessageType.REQUEST_BLOCK:
+            return await self._block(peer, request)
+        if message_type == MessageType.REQUEST_BLOCKS:
+            return await self._blocks(request)
+        if message_type == MessageType.GET_NODES:
+            return self._nodes(peer, request)
+        raise MisuseError(f"message type {message_type} is no request for blocks or nodes")
+
+    async def _block(self, peer: Peer, request: bytes) -> bytes:
+        block_hash = parse_block_request_untrusted(request)
+        if block_hash is None or not self._context.sync.finished:
+            return encode_block_reply(None)
+        block = await self._context.store.get_block(block_hash)
+        if block is not None:
+            known = self._context.known.blocks
+            known.add(block_hash, peer.bit, trio.current_time())
+        return encode_block_reply(block)
+
+    async def _blocks(self, request: bytes) -> bytes:
+        previous_hash, count = parse_blocks_request_untrusted(request)
+        most = self._context.options.max_blocks_per_request
+        if previous_hash is None or not 0 < count <= most or not self._context.sync.finished:
+            return encode_block_list(())
+        blocks = await self._context.store.blocks_after(previous_hash, count)
+        size = 0
+        for index, block in enumerate(blocks):
+            size += block.size
+            if size > MAX_REPLY_BYTES:
+                # One block that is itself too large is cut off too: the reply would not pass.
+                return encode_block_list(blocks[:index])
+        return encode_block_list(blocks)
+
+    def _nodes(self, asker: Peer, request: bytes) -> bytes:
+        context = self._context
+        most = min(parse_nodes_request_untrusted(request), context.options.max_nodes_per_reply)
+        others = [peer for peer in context.shuffled_ready_peers() if peer is not asker]
+        return encode_node_list(
+            NodeRecord(peer.info.endpoint, peer.info.public_key) for peer in others[: max(most, 0)]
+        )

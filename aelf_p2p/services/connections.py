@@ -1,0 +1,233 @@
+"""What dialing and accepting have in common: handshakes made and checked, duplicates, places.
+
+Source: protocol §3.1 and §3.3.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from aelf_p2p.contracts import LivePeer, MessageStream, StreamPeerFactory
+from aelf_p2p.core.admission import RefusalReason
+from aelf_p2p.core.chain_status import PeerChain
+from aelf_p2p.core.duplicates import Dialer, DialTimes, keep_own_dial, overlap
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.errors import NetworkError
+from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
+from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo
+from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.services.block_sync import BlockSync
+from aelf_p2p.services.context import NetworkContext
+
+log = logging.getLogger(__name__)
+
+CLIENT_NAME = "aelf-p2p"
+"""The free text that peers may log."""
+
+REMEMBERED_DIALS = 1024
+
+
+@dataclass(eq=False)
+class OwnDial:
+    """A dial of ours whose other end is known by key and which is no peer yet."""
+
+    handshake_ns: int
+    stream_handshake_ns: int | None = None
+
+
+@dataclass(eq=False)
+class TheirDial:
+    """Another node's last DoHandshake: when it was made, and whether a peer was confirmed since."""
+
+    handshake_ns: int
+    confirmed: bool = False
+
+
+class Connections:
+    """Makes peers of handshakes, keeps one connection a key, and tells who comes and goes."""
+
+    def __init__(
+        self, context: NetworkContext, make_peer: StreamPeerFactory, sync: BlockSync
+    ) -> None:
+        self.context = context
+        self._make_peer = make_peer
+        self._sync = sync
+        self._own_dials: dict[bytes, OwnDial] = {}
+        # By key. Forgetting one loses a tie-break, or a stream that is rebuilt.
+        self._their_dials: OrderedDict[bytes, TheirDial] = OrderedDict()
+
+    # --- handshakes ---
+
+    def new_handshake(self) -> SentHandshake:
+        """A handshake of ours that says how things stand now."""
+        context = self.context
+        return context.rules.make(
+            listening_port=context.listening_port,
+            status=context.store.status,
+            now_ns=context.environment.wall_ns(),
+            rng=context.environment.rng,
+        )
+
+    def note_their_dial(self, remote: ReceivedHandshake) -> None:
+        """A DoHandshake came: should our own dial cross it, this is when theirs began."""
+        self._their_dials[remote.public_key] = TheirDial(remote.time_ns)
+        self._their_dials.move_to_end(remote.public_key)
+        if len(self._their_dials) > REMEMBERED_DIALS:
+            self._their_dials.popitem(last=False)
+
+    def times_of_their_dial(self, remote: ReceivedHandshake) -> DialTimes:
+        """The times of an inbound dial whose HAND_SHAKE on the stream is ``remote``."""
+        dial = self._their_dials.get(remote.public_key)
+        began = remote.time_ns if dial is None else dial.handshake_ns
+        return DialTimes(began, remote.time_ns)
+
+    def was_confirmed(self, public_key: bytes) -> bool:
+        """Whether the last dial of this key was confirmed already.
+
+        A stream that comes without a new DoHandshake is then one that C# rebuilds on a channel that
+        lives; no confirmation follows it (protocol §3.1, step 4).
+        """
+        dial = self._their_dials.get(public_key)
+        return dial is not None and dial.confirmed
+
+    # --- one connection a key ---
+
+    @contextmanager
+    def own_dial(self, public_key: bytes, sent: SentHandshake) -> Iterator[OwnDial]:
+        """Mark a dial of ours under way, from the moment its other end's key is known."""
+        dial = self._own_dials[public_key] = OwnDial(sent.time_ns)
+        try:
+            yield dial
+        finally:
+            if self._own_dials.get(public_key) is dial:
+                del self._own_dials[public_key]
+
+    def own_dial_stays(self, own: OwnDial, remote: ReceivedHandshake) -> bool:
+        """Whether our dial goes on: the pool holds no connection to the key, or the lesser one."""
+        held = self.context.pool.get(remote.public_key)
+        if held is None:
+            return True
+        if not held.info.inbound:
+            return False  # two dials of ours to one node: the first stays
+        times, theirs = self.times_of(own), held.info.dial_times
+        return overlap(times, theirs) and self._keep_own(times, theirs, remote)
+
+    async def refuse_inbound(
+        self, host: str, remote: ReceivedHandshake, times: DialTimes
+    ) -> RefusalReason | None:
+        """Why an inbound stream gets no place; None when it does, and the older peer may go.
+
+        An older connection to the same key goes only when both sides agree on it (two dials that
+        crossed), or when it does not answer a probe.
+        """
+        context, key = self.context, remote.public_key
+        refusal = self._refuse_place(host, key)
+        if refusal is not None:
+            return refusal
+        own = self._own_dials.get(key)
+        if own is not None and self._keep_own(self.times_of(own), times, remote):
+            return RefusalReason.REPEATED
+        held = context.pool.get(key)
+        if held is None:
+            return None
+        if not held.info.inbound and overlap(held.info.dial_times, times):
+            kept = self._keep_own(held.info.dial_times, times, remote)
+            return RefusalReason.REPEATED if kept else None
+        if await self._is_alive(held) or context.pool.get(key) not in (held, None):
+            return RefusalReason.REPEATED
+        return self._refuse_place(host, key)  # again: it may have been banned meanwhile
+
+    def _refuse_place(self, host: str, public_key: bytes) -> RefusalReason | None:
+        context = self.context
+        count = context.pool.count_beside(public_key, host)
+        now = context.environment.wall_s()
+        return context.admission.refuse_inbound(host, public_key, count, now)
+
+    def times_of(self, own: OwnDial) -> DialTimes:
+        """Of a dial under way; one whose stream handshake is still to come makes it now."""
+        now_ns = self.context.environment.wall_ns()
+        return DialTimes(own.handshake_ns, own.stream_handshake_ns or now_ns)
+
+    def _keep_own(self, own: DialTimes, theirs: DialTimes, remote: ReceivedHandshake) -> bool:
+        return keep_own_dial(
+            Dialer(self.context.public_key, own),
+            Dialer(remote.public_key, theirs),
+            other_is_csharp=remote.revision == 0,
+        )
+
+    async def _is_alive(self, peer: LivePeer) -> bool:
+        try:
+            await peer.check_health(timeout_s=self.context.options.replace_probe_timeout_s)
+        except NetworkError as exc:
+            log.info("%s is dead, its place goes to a newcomer: %s", peer.info, exc)
+            return False
+        return True
+
+    # --- peers ---
+
+    def add_peer(
+        self,
+        stream: MessageStream,
+        remote: ReceivedHandshake,
+        sent: SentHandshake,
+        *,
+        endpoint: Endpoint,
+        inbound: bool,
+        times: DialTimes,
+        early: list[bytes],
+        greeting: bytes | None = None,
+    ) -> LivePeer:
+        """Make the peer of a stream whose handshake is exchanged, in place of an older one."""
+        context = self.context
+        held = context.pool.get(remote.public_key)
+        if held is not None:
+            held.close(CloseReason.REPLACED)
+        peer = self._make_peer(
+            stream,
+            info=PeerInfo(
+                public_key=remote.public_key,
+                endpoint=endpoint,
+                inbound=inbound,
+                node_version=remote.node_version,
+                protocol_version=remote.protocol_version,
+                connected_at_ns=context.environment.wall_ns(),
+                dial_times=times,
+                revision=remote.revision,
+            ),
+            chain=PeerChain(
+                remote.best_hash, remote.best_height, remote.lib_hash, remote.lib_height
+            ),
+            bit=context.known.bits.acquire(trio.current_time()),
+            sessions=Sessions(ours=sent.session_id, theirs=remote.session_id),
+            early=early,
+            greeting=greeting,
+        )
+        context.pool.add(peer)
+        if not inbound:
+            # From now on the peer's own dial times speak for it, while it is alive.
+            self._own_dials.pop(remote.public_key, None)
+        return peer
+
+    def peer_connected(self, peer: LivePeer) -> None:
+        """The peer's handshake is confirmed; its best chain counts as announced."""
+        log.info("connected to %s", peer.info)
+        their_dial = self._their_dials.get(peer.info.public_key)
+        if peer.info.inbound and their_dial is not None:
+            their_dial.confirmed = True
+        chain = peer.chain
+        self.context.events.publish(PeerConnected(peer.info, chain.best_hash, chain.best_height))
+        self._sync.announced(peer, chain.best_hash, chain.best_height)
+
+    def peer_gone(self, peer: LivePeer, *, was_connected: bool) -> None:
+        """The peer's tasks are over."""
+        self.context.pool.remove(peer)
+        self.context.known.bits.release(peer.bit, trio.current_time())
+        reason = peer.close_reason or CloseReason.LOST
+        log.info("disconnected from %s: %s", peer.info, reason.value)
+        if was_connected:
+            self.context.events.publish(PeerDisconnected(peer.info, reason))

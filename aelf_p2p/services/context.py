@@ -1,0 +1,89 @@
+"""What all services of one node share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aelf_p2p.contracts import ChainStore, Kernel, Peer
+from aelf_p2p.core.admission import Admission
+from aelf_p2p.core.bans import BanList, BanReason
+from aelf_p2p.core.environment import Environment
+from aelf_p2p.core.handshake import HandshakeRules
+from aelf_p2p.core.known_items import KnownItems, PeerBits
+from aelf_p2p.core.network_events import AbnormalPeerFound
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.sync_target import SyncState
+from aelf_p2p.services.events import EventBus
+from aelf_p2p.services.peer_pool import PeerPool
+
+
+class KnownTables:
+    """Which peer knows which block, announcement and transaction.
+
+    Blocks and announcements are told apart, so that a block which is pushed after it was announced
+    is not taken for a repetition.
+    """
+
+    def __init__(self, options: NetworkOptions) -> None:
+        self.blocks = KnownItems(options.known_blocks, options.known_blocks_ttl_s)
+        self.announcements = KnownItems(options.known_blocks, options.known_blocks_ttl_s)
+        self.transactions = KnownItems(options.known_transactions, options.known_transactions_ttl_s)
+        self.bits = PeerBits(max(options.known_blocks_ttl_s, options.known_transactions_ttl_s))
+
+    def block_mask(self, block_hash: bytes, now: float) -> int:
+        """The peers that have a block or know of it."""
+        return self.blocks.mask(block_hash, now) | self.announcements.mask(block_hash, now)
+
+
+@dataclass
+class SyncProgress:
+    """Where the node stands, and the height it must reach while SYNCING."""
+
+    state: SyncState = SyncState.NOT_STARTED
+    target: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the node answers block requests and broadcasts blocks."""
+        return self.state is SyncState.FINISHED
+
+
+@dataclass(kw_only=True)
+class NetworkContext:
+    """The state of a node's network layer, and what it was given."""
+
+    options: NetworkOptions
+    environment: Environment
+    rules: HandshakeRules
+    store: ChainStore
+    kernel: Kernel
+    listening_port: int = 0
+    """What handshakes say; set when the listener is up, or the announced port."""
+    sync: SyncProgress = field(default_factory=SyncProgress)
+    pool: PeerPool = field(default_factory=PeerPool)
+    bans: BanList = field(default_factory=BanList)
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(self.options, self.bans)
+        self.events = EventBus(self.options.max_event_backlog)
+        self.known = KnownTables(self.options)
+
+    @property
+    def public_key(self) -> bytes:
+        """Our own."""
+        return self.rules.identity.public_key
+
+    def punish(self, peer: Peer, why: str) -> None:
+        """Ban and remove a peer that served a wrong block."""
+        until = self.environment.wall_s() + self.options.abnormal_ban_s
+        self.bans.ban(peer.info.public_key.hex(), BanReason.ABNORMAL_PEER, until)
+        if not peer.info.endpoint.is_loopback:  # else the ban would hit every local neighbour
+            self.bans.ban(peer.info.endpoint.host, BanReason.ABNORMAL_PEER, until)
+        peer.close(CloseReason.ABNORMAL)
+        self.events.publish(AbnormalPeerFound(peer.info, why))
+
+    def shuffled_ready_peers(self) -> Sequence[Peer]:
+        """The ready peers in random order."""
+        peers = self.pool.ready()
+        self.environment.rng.shuffle(peers)
+        return peers

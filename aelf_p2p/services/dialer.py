@@ -1,0 +1,196 @@
+"""Dialing a node: DoHandshake, the stream, its handshake, the confirmation (protocol §3.1)."""
+
+import logging
+
+import trio
+
+from aelf_p2p.contracts import LivePeer, MessageStream, RpcChannel, Transport
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.envelope import META_PUBLIC_KEY
+from aelf_p2p.core.errors import (
+    AelfP2PError,
+    DeadlineExceededError,
+    HandshakeRefusedError,
+    MalformedError,
+    NetworkError,
+    ProtocolViolationError,
+)
+from aelf_p2p.core.handshake import ReceivedHandshake
+from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.stream_handshake import encode_opening, parse_answer_untrusted
+from aelf_p2p.core.version import uses_stream
+from aelf_p2p.services.connections import CLIENT_NAME, Connections, OwnDial
+from aelf_p2p.wire import HandshakeError
+from aelf_p2p.wire.methods import DO_HANDSHAKE, REQUEST_BY_STREAM
+
+log = logging.getLogger(__name__)
+
+
+class _Report:
+    """Tells the caller of ``connect`` its peer, once."""
+
+    def __init__(self, task_status: trio.TaskStatus[LivePeer]) -> None:
+        self._task_status = task_status
+        self.done = False
+
+    def peer(self, peer: LivePeer) -> None:
+        self.done = True
+        self._task_status.started(peer)
+
+
+class DialedPeers:
+    """Dials nodes; each connection lives in a task of the nursery given."""
+
+    def __init__(
+        self, connections: Connections, transport: Transport, nursery: trio.Nursery
+    ) -> None:
+        self._connections = connections
+        self._transport = transport
+        self._nursery = nursery
+
+    async def connect(self, endpoint: Endpoint) -> LivePeer:
+        """Dial a node and wait until it is a ready peer.
+
+        Returns the peer that is there already when the node turns out to be connected. Raises
+        TransportError when it cannot be reached or goes away, HandshakeRefusedError when either
+        side refuses, ProtocolViolationError when it answers nonsense, NetworkError when the
+        confirmation fails.
+        """
+        peer: LivePeer = await self._nursery.start(self._run, endpoint)
+        return peer
+
+    async def _run(self, endpoint: Endpoint, *, task_status: trio.TaskStatus[LivePeer]) -> None:
+        """A dialed connection, from its first byte to its last."""
+        options = self._connections.context.options
+        report = _Report(task_status)
+        try:
+            async with self._transport.dial(endpoint, timeout_s=options.dial_timeout_s) as channel:
+                await self._run_channel(channel, endpoint, report)
+        except Exception as exc:
+            if report.done:  # nobody waits for it any more, and the node lives on
+                log.log(
+                    logging.INFO if isinstance(exc, AelfP2PError) else logging.ERROR,
+                    "the connection to %s ended: %s",
+                    endpoint,
+                    exc,
+                    exc_info=not isinstance(exc, AelfP2PError),
+                )
+            elif isinstance(exc, MalformedError):
+                raise ProtocolViolationError(f"{endpoint}: {exc}") from exc
+            else:
+                raise
+
+    async def _run_channel(self, channel: RpcChannel, endpoint: Endpoint, report: _Report) -> None:
+        connections = self._connections
+        context = connections.context
+        metadata = {META_PUBLIC_KEY: context.public_key.hex()}
+        sent = connections.new_handshake()
+        reply = await channel.call(
+            DO_HANDSHAKE,
+            sent.as_request(),
+            metadata=metadata,
+            timeout_s=context.options.handshake_timeout_s,
+        )
+        remote = self._check_reply(reply, endpoint)
+        if not uses_stream(remote.node_version):
+            raise HandshakeRefusedError(
+                HandshakeError.PROTOCOL_MISMATCH,
+                f"{endpoint} has node version {remote.node_version!r}; "
+                "before 1.4.0.0 nodes have no stream, which this version needs",
+            )
+        key = remote.public_key
+        with connections.own_dial(key, sent) as dial:
+            if connections.own_dial_stays(dial, remote):
+                async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
+                    peer = await self._shake_hands(stream, endpoint, dial, key)
+                    if peer is not None:
+                        await self._run_peer(peer, report)
+        if not report.done:
+            await self._report_other(key, endpoint, report)
+
+    async def _shake_hands(
+        self, stream: MessageStream, endpoint: Endpoint, dial: OwnDial, key: bytes
+    ) -> LivePeer | None:
+        """The handshake on the stream. None when another connection to the node stays instead."""
+        connections = self._connections
+        context = connections.context
+        options = context.options
+        sent = connections.new_handshake()
+        dial.stream_handshake_ns = sent.time_ns
+        request_id = context.environment.new_request_id()
+        opening = encode_opening(context.public_key, CLIENT_NAME, request_id, sent.as_request())
+        messages: list[bytes] = []
+        with trio.move_on_after(options.stream_handshake_timeout_s) as scope:
+            await stream.send_many([opening])
+            messages = await stream.receive_many()
+        if scope.cancelled_caught:
+            raise DeadlineExceededError(f"{endpoint} did not answer the handshake on the stream")
+        reply, early = parse_answer_untrusted(
+            messages, request_id, options.max_message_before_handshake_bytes
+        )
+        try:
+            remote = self._check_reply(reply, endpoint)
+        except HandshakeRefusedError as exc:
+            if exc.code == HandshakeError.REPEATED_CONNECTION:
+                return None  # two dials crossed, and the node keeps its own, which may still come
+            raise
+        if remote.public_key != key:
+            raise ProtocolViolationError(f"{endpoint} changed its key between two handshakes")
+        if not connections.own_dial_stays(dial, remote):
+            return None
+        return connections.add_peer(
+            stream,
+            remote,
+            sent,
+            endpoint=endpoint,
+            inbound=False,
+            times=connections.times_of(dial),
+            early=early,
+        )
+
+    def _check_reply(self, reply: bytes, endpoint: Endpoint) -> ReceivedHandshake:
+        context = self._connections.context
+        remote = context.rules.check_reply_untrusted(reply, context.environment.wall_ns())
+        wall_s = context.environment.wall_s()
+        refusal = context.admission.refuse_dial(endpoint.host, remote.public_key, wall_s)
+        if refusal is not None:
+            raise HandshakeRefusedError(
+                HandshakeError.CONNECTION_REFUSED, f"{endpoint}: {refusal.value}"
+            )
+        return remote
+
+    async def _report_other(self, key: bytes, endpoint: Endpoint, report: _Report) -> None:
+        """Report the connection that stays instead of this dial, once it is ready."""
+        context = self._connections.context
+        with trio.move_on_after(context.options.stream_handshake_timeout_s):
+            report.peer(await context.pool.wait_ready(key))
+            return
+        raise HandshakeRefusedError(
+            HandshakeError.REPEATED_CONNECTION,
+            f"the connection to {endpoint} that was to stay instead of this one did not come",
+        )
+
+    async def _run_peer(self, peer: LivePeer, report: _Report) -> None:
+        """Confirm, report, and live with the peer until it is closed.
+
+        Reports nothing when the other side's dial took its place before the confirmation.
+        """
+        connected = False
+        failure: AelfP2PError | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(peer.run)
+                try:
+                    await peer.confirm()
+                except NetworkError as exc:
+                    if peer.close_reason is not CloseReason.REPLACED:
+                        failure = exc
+                        peer.close(CloseReason.UNCONFIRMED)
+                else:
+                    connected = True
+                    self._connections.peer_connected(peer)
+                    report.peer(peer)
+        finally:
+            self._connections.peer_gone(peer, was_connected=connected)
+        if failure is not None:
+            raise failure

@@ -1,0 +1,72 @@
+"""What peers send: noted as known to them, told to subscribers, and acted on."""
+
+import logging
+
+import trio
+
+from aelf_p2p.contracts import Peer
+from aelf_p2p.core.announcements import Announcement, LibAnnouncement
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.errors import InvalidItemError
+from aelf_p2p.core.network_events import (
+    AnnouncementReceived,
+    BlockReceived,
+    TransactionsReceived,
+)
+from aelf_p2p.core.payloads import BroadcastContent
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.services.answers import Answers
+from aelf_p2p.services.block_sync import BlockSync
+from aelf_p2p.services.context import NetworkContext
+
+log = logging.getLogger(__name__)
+
+
+class Inbound:
+    """The node's ``SessionHandler``. A repetition by the same peer has no effect."""
+
+    def __init__(self, context: NetworkContext, sync: BlockSync, answers: Answers) -> None:
+        self._context = context
+        self._sync = sync
+        self.answer = answers.answer
+
+    def received(self, peer: Peer, content: BroadcastContent) -> None:
+        """Take a broadcast of a peer. Never blocks."""
+        match content:
+            case Transaction():
+                self._transaction(peer, content)
+            case Announcement():
+                self._announcement(peer, content)
+            case Block():
+                self._block(peer, content)
+            case LibAnnouncement(block_hash, height):
+                peer.chain.saw_lib(block_hash, height)
+
+    def _transaction(self, peer: Peer, transaction: Transaction) -> None:
+        known = self._context.known.transactions
+        if not known.add(transaction.id, peer.bit, trio.current_time()):
+            return
+        try:
+            self._context.kernel.submit_transaction(transaction)
+        except InvalidItemError as exc:
+            log.debug("%s sent a transaction that is refused: %s", peer.info, exc)
+        else:
+            self._context.events.publish(TransactionsReceived(peer.info, (transaction,)))
+
+    def _announcement(self, peer: Peer, announcement: Announcement) -> None:
+        block_hash, height = announcement.block_hash, announcement.height
+        known = self._context.known.announcements
+        peer.chain.saw_block(block_hash, height)
+        if known.add(block_hash, peer.bit, trio.current_time()):
+            self._context.events.publish(AnnouncementReceived(peer.info, announcement))
+            self._sync.announced(peer, block_hash, height)
+
+    def _block(self, peer: Peer, block: Block) -> None:
+        known = self._context.known.blocks
+        peer.chain.saw_block(block.hash, block.height)
+        if not known.add(block.hash, peer.bit, trio.current_time()):
+            return
+        if block.header.signer_pubkey != peer.info.public_key:
+            return  # protocol §4: only its producer pushes a block; others announce it
+        self._context.events.publish(BlockReceived(peer.info, block))
+        self._sync.pushed(peer, block)

@@ -1,0 +1,41 @@
+"""The four events of the kernel, and what the network does at each (protocol §4, "Events in")."""
+
+from collections.abc import Callable
+
+from aelf_p2p.core.kernel_events import (
+    BlockAccepted,
+    BlockMined,
+    KernelEvent,
+    NewIrreversibleBlockFound,
+    TransactionAccepted,
+)
+from aelf_p2p.core.sync_target import SyncState
+from aelf_p2p.services.context import NetworkContext
+from aelf_p2p.services.network import NetworkService
+
+
+class KernelEventHandler:
+    """Turns the kernel's events into broadcasts. Synchronous: broadcasting only queues."""
+
+    def __init__(
+        self, context: NetworkContext, network: NetworkService, recheck_target: Callable[[], None]
+    ) -> None:
+        self._context = context
+        self._network = network
+        self._recheck_target = recheck_target
+
+    def handle(self, event: KernelEvent) -> None:
+        """Tell the subscribers, and act; what the sync state forbids to send is held back."""
+        self._context.events.publish(event)
+        match event:
+            case TransactionAccepted(transaction):
+                self._network.broadcast_transaction(transaction)
+            case BlockMined(block):
+                self._network.broadcast_block(block)
+            case BlockAccepted(block):
+                if self._context.sync.state is SyncState.SYNCING:
+                    self._recheck_target()
+                else:
+                    self._network.announce_block(block)
+            case NewIrreversibleBlockFound(block_hash, height):
+                self._network.announce_lib(block_hash, height)

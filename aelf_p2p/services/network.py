@@ -1,0 +1,179 @@
+"""The network service: what higher layers broadcast and request, over all peers."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import trio
+
+from aelf_p2p.contracts import Peer
+from aelf_p2p.core.announcements import Announcement, LibAnnouncement
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.errors import (
+    NetworkError,
+    NotConnectedError,
+    PeerUnstableError,
+    UnrecoverableError,
+)
+from aelf_p2p.core.known_items import KnownItems
+from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.send_queues import DropReason
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.services.context import NetworkContext
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BroadcastReport:
+    """What became of one broadcast at the moment it was queued."""
+
+    queued: int
+    """Peers in whose queue it waits."""
+    known: int = 0
+    """Peers that have it already."""
+    dropped: Mapping[DropReason, int] | None = None
+    """Peers that it was not queued for, by why; None when there are none."""
+    held_back: str = ""
+    """Why nobody gets it: the node is not synced, or the block is too old."""
+
+
+class NetworkService:
+    """Broadcasts to all ready peers, requests from one of them, and acts on failures by type."""
+
+    def __init__(self, context: NetworkContext) -> None:
+        self._context = context
+
+    # --- broadcasting ---
+
+    def broadcast_transaction(self, transaction: Transaction) -> BroadcastReport:
+        """Send a transaction to every peer that does not know it."""
+        known = self._context.known.transactions
+        mask = known.mask(transaction.id, trio.current_time())
+        return self._fan_out(
+            BroadcastKind.TRANSACTION, transaction.id, transaction.raw, known, mask
+        )
+
+    def broadcast_block(self, block: Block) -> BroadcastReport:
+        """Send a whole block, which this node produced, to every peer that does not have it."""
+        held_back = self._held_back(block.time_ns)
+        if held_back:
+            return BroadcastReport(0, held_back=held_back)
+        known = self._context.known
+        mask = known.block_mask(block.hash, trio.current_time())
+        return self._fan_out(BroadcastKind.BLOCK, block.hash, block.encode(), known.blocks, mask)
+
+    def announce_block(self, block: Block) -> BroadcastReport:
+        """Announce a block, which this node executed, to every peer that does not know of it."""
+        held_back = self._held_back(block.time_ns)
+        if held_back:
+            return BroadcastReport(0, held_back=held_back)
+        known = self._context.known
+        mask = known.block_mask(block.hash, trio.current_time())
+        payload = Announcement(block.hash, block.height).encode()
+        return self._fan_out(
+            BroadcastKind.ANNOUNCEMENT, block.hash, payload, known.announcements, mask
+        )
+
+    def announce_lib(self, block_hash: bytes, height: int) -> BroadcastReport:
+        """Announce the last irreversible block to every peer."""
+        if not self._context.sync.finished:
+            return BroadcastReport(0, held_back="the node is not synced")
+        payload = LibAnnouncement(block_hash, height).encode()
+        return self._fan_out(BroadcastKind.LIB_ANNOUNCEMENT, block_hash, payload, None, 0)
+
+    def _held_back(self, time_ns: int) -> str:
+        if not self._context.sync.finished:
+            return "the node is not synced"
+        age_s = (self._context.environment.wall_ns() - time_ns) / 1_000_000_000
+        return "the block is too old" if age_s > self._context.options.max_broadcast_age_s else ""
+
+    def _fan_out(
+        self, kind: BroadcastKind, hash_: bytes, payload: bytes, known: KnownItems | None, mask: int
+    ) -> BroadcastReport:
+        """Queue one item for every ready peer outside ``mask``, and note those as knowing it."""
+        item: BroadcastItem | None = None
+        queued = skipped = queued_mask = 0
+        dropped: Counter[DropReason] = Counter()
+        for peer in self._context.pool.ready():
+            bit = peer.bit
+            if mask & bit:
+                skipped += 1
+                continue
+            if item is None:  # encoded only when anyone wants it
+                request_id = self._context.environment.new_request_id()
+                item = BroadcastItem(kind, hash_, payload, request_id)
+            refused = peer.enqueue(item)
+            if refused is None:
+                queued += 1
+                queued_mask |= bit
+            else:
+                dropped[refused] += 1
+        if known is not None and queued_mask:
+            known.add(hash_, queued_mask, trio.current_time())
+        return BroadcastReport(queued, skipped, dropped or None)
+
+    # --- requesting ---
+
+    async def request_block(self, block_hash: bytes, peer: Peer) -> Block | None:
+        """A block from a peer; None when it does not have it or failed, which is dealt with."""
+        try:
+            block = await peer.request_block(block_hash)
+        except NetworkError as exc:
+            await self.handle_failure(peer, exc)
+            return None
+        if block is not None and block.hash != block_hash:
+            self._context.punish(peer, "it answered with another block than it was asked for")
+            return None
+        if block is not None:
+            self._note_known([block], peer)
+        return block
+
+    async def request_block_from_any(
+        self, block_hash: bytes, peers: Iterable[Peer]
+    ) -> tuple[Block, Peer] | None:
+        """Ask peers in turn until one has the block; who gave it is told too."""
+        for peer in peers:
+            block = await self.request_block(block_hash, peer)
+            if block is not None:
+                return block, peer
+        return None
+
+    async def request_blocks(self, previous_hash: bytes, count: int, peer: Peer) -> list[Block]:
+        """Blocks that follow a block, linked one to the next; empty when the peer failed.
+
+        A peer whose blocks do not link is punished, and none of them is returned.
+        """
+        try:
+            blocks = await peer.request_blocks(previous_hash, count)
+        except NetworkError as exc:
+            await self.handle_failure(peer, exc)
+            return []
+        previous = previous_hash
+        for block in blocks:
+            if block.previous_hash != previous:
+                self._context.punish(peer, "it sent blocks that do not link to one another")
+                return []
+            previous = block.hash
+        self._note_known(blocks, peer)
+        return blocks
+
+    def _note_known(self, blocks: Iterable[Block], peer: Peer) -> None:
+        """What a peer sent is known to it, so it need not be announced to it."""
+        now = trio.current_time()
+        for block in blocks:
+            self._context.known.blocks.add(block.hash, peer.bit, now)
+
+    async def handle_failure(self, peer: Peer, error: NetworkError) -> None:
+        """What a failed request means for the peer: keep it, see whether it lives, let it go."""
+        log.info("a request to %s failed: %s", peer.info, error)
+        if isinstance(error, PeerUnstableError):
+            try:
+                await peer.check_health(timeout_s=self._context.options.request_timeout_s)
+            except NetworkError:
+                peer.close(CloseReason.SILENT)
+        elif isinstance(error, UnrecoverableError | NotConnectedError):
+            peer.close(CloseReason.LOST)
+        # RpcError, HandlerError and FullBufferError concern the request alone.

@@ -1,0 +1,623 @@
+"""What a peer may say on its stream, what it is answered, and what it is dropped for.
+
+The other side is written by hand with AElf's own protobuf messages (protocol §3.4).
+"""
+
+import contextlib
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from network_types_pb2 import (
+    BlockAnnouncement,
+    BlockRequest,
+    BlocksRequest,
+    LibAnnouncement,
+    NodesRequest,
+)
+
+from aelf_p2p.core.announcements import Announcement
+from aelf_p2p.core.announcements import LibAnnouncement as OurLibAnnouncement
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.errors import MalformedError, StoreError
+from aelf_p2p.core.identity import Identity
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.peer_info import CloseReason, PeerStatus
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.peers.stream_session import StreamSession
+from aelf_p2p.testing.vectors import load_vectors
+from tests.peers.foreign_side import (
+    ANNOUNCEMENT_BROADCAST,
+    ANY,
+    BLOCK_BROADCAST,
+    CONFIRM_HAND_SHAKE,
+    DISCONNECT,
+    GET_NODES,
+    HAND_SHAKE,
+    HEALTH_CHECK,
+    LIB_ANNOUNCEMENT_BROADCAST,
+    META,
+    NO_SESSION,
+    PING,
+    REPLY,
+    REQUEST,
+    REQUEST_BLOCK,
+    REQUEST_BLOCKS,
+    SESSIONS,
+    TRANSACTION_BROADCAST,
+    Pair,
+    encode,
+    make_peer,
+    open_pair,
+)
+
+VECTORS = load_vectors()
+[RAW_BLOCK] = [each.block_with_transactions for each in VECTORS.blocks if each.transaction_ids][:1]
+[RAW_97] = [each.block_with_transactions for each in VECTORS.blocks if each.block_with_transactions]
+HASH = bytes(range(32))
+
+
+def announcement(height: int = 7) -> bytes:
+    message = BlockAnnouncement(block_height=height)
+    message.block_hash.value = HASH
+    return message.SerializeToString()
+
+
+def lib_announcement(height: int = 5) -> bytes:
+    message = LibAnnouncement(lib_height=height)
+    message.lib_hash.value = HASH
+    return message.SerializeToString()
+
+
+def block_request() -> bytes:
+    message = BlockRequest()
+    message.hash.value = HASH
+    return message.SerializeToString()
+
+
+def blocks_request(count: int = 10) -> bytes:
+    message = BlocksRequest(count=count)
+    message.previous_block_hash.value = HASH
+    return message.SerializeToString()
+
+
+BROADCASTS = {
+    BLOCK_BROADCAST: RAW_97,
+    TRANSACTION_BROADCAST: VECTORS.transactions[0].raw,
+    ANNOUNCEMENT_BROADCAST: announcement(),
+    LIB_ANNOUNCEMENT_BROADCAST: lib_announcement(),
+}
+REQUESTS = {
+    REQUEST_BLOCK: block_request(),
+    REQUEST_BLOCKS: blocks_request(),
+    GET_NODES: NodesRequest(max_count=10).SerializeToString(),
+}
+NEED_A_SESSION = [CONFIRM_HAND_SHAKE, *REQUESTS, *BROADCASTS, DISCONNECT, ANY, 13, 99]
+
+
+def payload_of(message_type: int) -> bytes:
+    return {**BROADCASTS, **REQUESTS}.get(message_type, b"")
+
+
+def shape(message: Any) -> tuple[int, int, str, bytes]:
+    return message.stream_type, message.message_type, message.request_id, message.message
+
+
+async def is_alive(pair: Pair) -> bool:
+    """Whether it answers a PING, after all that was sent before."""
+    request_id = await pair.side.request(PING)
+    with trio.move_on_after(1):
+        while (message := await pair.side.receive()) is not None:
+            if message.request_id == request_id:
+                return True
+    return False
+
+
+async def assert_unanswered(pair: Pair) -> None:
+    """Nothing was said to what was sent before, and the peer lives."""
+    request_id = await pair.side.request(PING)
+    assert [shape(message) for message in await pair.side.heard_within(1)] == [
+        (REPLY, PING, request_id, b"")
+    ]
+    assert pair.peer.close_reason is None
+
+
+async def assert_dropped(pair: Pair) -> None:
+    """Closed at once for a violation, with no word and no goodbye."""
+    start = trio.current_time()
+    assert await pair.side.receive() is None
+    await pair.peer.wait_closed()
+    assert trio.current_time() == start
+    assert pair.peer.close_reason is CloseReason.VIOLATION
+    assert pair.peer.status is PeerStatus.CLOSED
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message_type", [PING, HEALTH_CHECK, CONFIRM_HAND_SHAKE, *BROADCASTS])
+async def test_the_empty_reply_of_each_type(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    async with open_pair() as pair:
+        request_id = await pair.side.request(message_type, payload_of(message_type))
+        reply = await pair.side.receive()
+        assert shape(reply) == (REPLY, message_type, request_id, b"")
+        assert dict(reply.meta) == {"session-id-bin": SESSIONS.theirs.hex()}
+
+
+@pytest.mark.parametrize("message_type", REQUESTS)
+async def test_the_answer_of_each_request(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    async with open_pair() as pair:
+        request_id = await pair.side.request(message_type, REQUESTS[message_type])
+        reply = await pair.side.receive()
+        answer = b"answer to " + REQUESTS[message_type]
+        assert shape(reply) == (REPLY, message_type, request_id, answer)
+        assert dict(reply.meta) == {"session-id-bin": SESSIONS.theirs.hex()}
+        assert pair.handler.requests == [(message_type, REQUESTS[message_type])]
+
+
+async def test_broadcasts_reach_the_handler(autojump_clock: trio.abc.Clock) -> None:
+    async with open_pair() as pair:
+        for message_type, payload in BROADCASTS.items():
+            await pair.side.request(message_type, payload)
+        assert await is_alive(pair)
+        assert pair.handler.contents == [
+            Block.parse_untrusted(RAW_97),
+            Transaction.parse_untrusted(VECTORS.transactions[0].raw),
+            Announcement(HASH, 7),
+            OurLibAnnouncement(HASH, 5),
+        ]
+
+
+async def test_a_hundred_broadcasts_are_each_acknowledged(autojump_clock: trio.abc.Clock) -> None:
+    kinds = [*BROADCASTS] * 25
+    async with open_pair() as pair:
+        sent = [
+            (REPLY, kind, await pair.side.request(kind, payload_of(kind)), b"") for kind in kinds
+        ]
+        replies = [await pair.side.receive() for _ in kinds]
+        assert [shape(reply) for reply in replies] == sent
+        assert len(pair.handler.contents) == 100
+        assert pair.ignored == {}
+
+
+async def test_all_real_transactions_in_one_read(autojump_clock: trio.abc.Clock) -> None:
+    raws = [vector.raw for vector in VECTORS.transactions]
+    async with open_pair() as pair:
+        await pair.side.send_raw(
+            *(
+                encode(REQUEST, TRANSACTION_BROADCAST, f"{number}", raw, META)
+                for number, raw in enumerate(raws)
+            )
+        )
+        for number in range(64):
+            assert (await pair.side.receive()).request_id == str(number)
+        contents = pair.handler.contents
+        assert [c.raw for c in contents if isinstance(c, Transaction)] == raws
+
+
+@pytest.mark.parametrize("message_type", [ANY, 13, 99, 2**31 - 1, -1])
+async def test_an_unknown_message_type_gets_an_empty_reply(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    async with open_pair() as pair:
+        request_id = await pair.side.request(message_type, b"whatever")
+        assert shape(await pair.side.receive()) == (REPLY, message_type, request_id, b"")
+        assert pair.peer.close_reason is None
+
+
+@pytest.mark.parametrize("stream_type", [0, 3, 99, -1])
+async def test_an_unknown_stream_type_is_ignored(
+    autojump_clock: trio.abc.Clock, stream_type: int
+) -> None:
+    async with open_pair() as pair:
+        for message_type in (PING, DISCONNECT, HAND_SHAKE, TRANSACTION_BROADCAST):
+            await pair.side.send_raw(encode(stream_type, message_type, "1_a", b"", META))
+        await pair.side.send_raw(b"")  # an empty message is one of them
+        await assert_unanswered(pair)
+        assert sum(pair.ignored.values()) == 5
+        assert pair.handler.contents == []
+
+
+async def test_an_empty_request_id_is_repeated_too(autojump_clock: trio.abc.Clock) -> None:
+    async with open_pair() as pair:
+        await pair.side.request(PING, request_id="")
+        await pair.side.request(PING, request_id="ünïcode\0")
+        assert shape(await pair.side.receive()) == (REPLY, PING, "", b"")
+        assert shape(await pair.side.receive()) == (REPLY, PING, "ünïcode\0", b"")
+
+
+# --- who may say what -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message_type", [PING, HEALTH_CHECK])
+async def test_what_needs_no_session(autojump_clock: trio.abc.Clock, message_type: int) -> None:
+    wrong = {**META, "session-id-bin": "00" * 16}
+    async with open_pair() as pair:
+        for meta in [NO_SESSION, wrong, wrong, wrong, wrong]:
+            request_id = await pair.side.request(message_type, meta=meta)
+            assert shape(await pair.side.receive()) == (REPLY, message_type, request_id, b"")
+        assert pair.ignored == {}
+
+
+@pytest.mark.parametrize("message_type", NEED_A_SESSION)
+async def test_what_has_no_session_is_ignored(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    async with open_pair(confirmed=False) as pair:
+        for _ in range(5):
+            await pair.side.request(message_type, payload_of(message_type), meta=NO_SESSION)
+        await assert_unanswered(pair)
+        assert pair.ignored == {"no session": 5}
+        assert (pair.handler.contents, pair.handler.requests) == ([], [])
+        assert pair.peer.status is PeerStatus.UNCONFIRMED
+
+
+@pytest.mark.parametrize("message_type", NEED_A_SESSION)
+async def test_the_third_wrong_session_drops(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    right = SESSIONS.ours.hex()
+    wrong = ["", right.upper()]
+    async with open_pair(confirmed=False) as pair:
+        for session in wrong:
+            meta = {**META, "session-id-bin": session}
+            await pair.side.request(message_type, payload_of(message_type), meta=meta)
+        await assert_unanswered(pair)
+        assert pair.ignored == {"wrong session": 2}
+        meta = {**META, "session-id-bin": SESSIONS.theirs.hex()}
+        await pair.side.request(message_type, payload_of(message_type), meta=meta)
+        await assert_dropped(pair)
+        assert (pair.handler.contents, pair.handler.requests) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "session", ["é" * 32, "\0", right := SESSIONS.ours.hex()[:-1], right + "00"]
+)
+async def test_sessions_that_look_odd(autojump_clock: trio.abc.Clock, session: str) -> None:
+    async with open_pair() as pair:
+        await pair.side.request(REQUEST_BLOCK, meta={**META, "session-id-bin": session})
+        await assert_unanswered(pair)
+        assert pair.ignored == {"wrong session": 1}
+
+
+@pytest.mark.parametrize("message_type", [PING, HEALTH_CHECK, HAND_SHAKE, *NEED_A_SESSION])
+@pytest.mark.parametrize(
+    "meta", [{}, {"session-id-bin": SESSIONS.ours.hex()}, {"Public-Key": META["public-key"]}]
+)
+async def test_without_a_key_there_is_no_answer(
+    autojump_clock: trio.abc.Clock, message_type: int, meta: dict[str, str]
+) -> None:
+    async with open_pair(confirmed=False) as pair:
+        await pair.side.request(message_type, payload_of(message_type), meta=meta)
+        await assert_unanswered(pair)
+        assert pair.ignored == {"no public key": 1}
+        assert (pair.handler.contents, pair.handler.requests) == ([], [])
+        assert pair.peer.status is PeerStatus.UNCONFIRMED
+
+
+@pytest.mark.parametrize("message_type", [PING, HEALTH_CHECK, HAND_SHAKE, *NEED_A_SESSION])
+async def test_a_message_in_the_name_of_another_drops(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    other = Identity.generate(Random("another")).public_key.hex()
+    async with open_pair() as pair:
+        meta = {**META, "public-key": other}
+        await pair.side.request(message_type, payload_of(message_type), meta=meta)
+        await assert_dropped(pair)
+        assert (pair.handler.contents, pair.handler.requests) == ([], [])
+
+
+async def test_keys_compare_case_sensitively(autojump_clock: trio.abc.Clock) -> None:
+    async with open_pair() as pair:
+        await pair.side.request(PING, meta={**META, "public-key": META["public-key"].upper()})
+        await assert_dropped(pair)
+
+
+async def test_what_else_the_meta_says_does_not_matter(autojump_clock: trio.abc.Clock) -> None:
+    meta = {**META, "peer-info": "x" * 5000, "timeout": "abc", "retry-count": "-1", "": ""}
+    async with open_pair() as pair:
+        request_id = await pair.side.request(PING, meta=meta)
+        assert shape(await pair.side.receive()) == (REPLY, PING, request_id, b"")
+
+
+# --- violations -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("meta", [META, NO_SESSION])
+async def test_a_second_handshake_drops(
+    autojump_clock: trio.abc.Clock, meta: dict[str, str]
+) -> None:
+    async with open_pair() as pair:
+        await pair.side.request(HAND_SHAKE, b"", meta=meta)
+        await assert_dropped(pair)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff",
+        b"\x00" * 100,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x1a\x02\xff\xff",
+        b"\x22\xff\xff\xff\x7f",
+    ],
+)
+async def test_garbage_drops(autojump_clock: trio.abc.Clock, garbage: bytes) -> None:
+    async with open_pair() as pair:
+        await pair.side.send_raw(garbage)
+        await assert_dropped(pair)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        encode(REQUEST, PING, "x" * 2**20, b"", META),
+        encode(REQUEST, PING, "1_a", b"", {**META, "peer-info": "x" * 2**20}),
+        encode(REQUEST, PING, "1_a", b"", {**META, "x" * 2**20: ""}),
+        encode(REQUEST, PING, "1_a", b"", {**META, **{str(n): "" for n in range(5000)}}),
+        encode(REPLY, PING, "x" * 2**20, b"", {}),
+        encode(REQUEST, PING, "1_a", b"", META) + b"\x9a\x06\x80\x80\x40" + bytes(2**20),
+    ],
+    ids=["request id", "meta value", "meta key", "many metas", "reply's id", "unknown field"],
+)
+async def test_a_megabyte_that_is_no_message_drops(
+    autojump_clock: trio.abc.Clock, raw: bytes
+) -> None:
+    async with open_pair() as pair:
+        await pair.side.send_raw(raw)
+        await assert_dropped(pair)
+
+
+async def test_after_a_violation_nothing_counts(autojump_clock: trio.abc.Clock) -> None:
+    transaction = encode(REQUEST, TRANSACTION_BROADCAST, "1_a", VECTORS.transactions[0].raw, META)
+    async with open_pair() as pair:
+        await pair.side.send_raw(b"\xff", transaction, transaction)
+        await assert_dropped(pair)
+        assert pair.handler.contents == []
+
+
+async def test_what_is_read_after_a_close_does_not_count() -> None:
+    transaction = encode(REQUEST, TRANSACTION_BROADCAST, "1_a", VECTORS.transactions[0].raw, META)
+    peer, _, handler = make_peer()
+    posted: list[bytes] = []
+    session = StreamSession(
+        peer=peer,
+        sessions=SESSIONS,
+        handler=handler,
+        options=NetworkOptions(),
+        reply_prefix=b"",
+        post_nowait=posted.append,
+        match_reply=lambda request_id, message_type, reply: False,
+        confirm=peer.confirmed_by_peer,
+    )
+    await session.take_untrusted([transaction])
+    assert (len(handler.contents), len(posted)) == (1, 1)
+    peer.close(CloseReason.REMOVED)
+    await session.take_untrusted([transaction])
+    assert (len(handler.contents), len(posted)) == (1, 1)
+
+
+# --- goodbye --------------------------------------------------------------------------------------
+
+
+async def test_disconnect_closes_without_an_answer(autojump_clock: trio.abc.Clock) -> None:
+    transaction = encode(REQUEST, TRANSACTION_BROADCAST, "1_a", VECTORS.transactions[0].raw, META)
+    async with open_pair() as pair:
+        await pair.side.send_raw(encode(REQUEST, DISCONNECT, "1_b", b"", META), transaction)
+        assert await pair.side.receive() is None
+        await pair.peer.wait_closed()
+        assert pair.peer.close_reason is CloseReason.DISCONNECTED_BY_PEER
+        assert not pair.peer.close_reason.is_loss
+        assert pair.handler.contents == []
+        assert trio.current_time() == 0
+
+
+@pytest.mark.parametrize("payload", [b"\x08\x00", b"\x08\x07", b"\xff garbage"])
+async def test_disconnect_whatever_the_reason(
+    autojump_clock: trio.abc.Clock, payload: bytes
+) -> None:
+    async with open_pair() as pair:
+        await pair.side.request(DISCONNECT, payload)
+        assert await pair.closed() == []
+        assert pair.peer.close_reason is CloseReason.DISCONNECTED_BY_PEER
+
+
+# --- broadcasts that are wrong --------------------------------------------------------------------
+
+MALFORMED = [
+    (BLOCK_BROADCAST, b""),
+    (BLOCK_BROADCAST, b"\xff"),
+    (BLOCK_BROADCAST, RAW_97[:-1]),
+    (TRANSACTION_BROADCAST, b""),
+    (TRANSACTION_BROADCAST, VECTORS.transactions[0].raw + b"\x18\x00"),
+    (ANNOUNCEMENT_BROADCAST, b""),
+    (ANNOUNCEMENT_BROADCAST, announcement(0)),
+    (ANNOUNCEMENT_BROADCAST, announcement(-5)),
+    (LIB_ANNOUNCEMENT_BROADCAST, b"\xff"),
+    (LIB_ANNOUNCEMENT_BROADCAST, announcement()[:-3]),
+]
+
+
+@pytest.mark.parametrize(("message_type", "payload"), MALFORMED)
+async def test_a_malformed_broadcast_is_counted_and_the_next_one_works(
+    autojump_clock: trio.abc.Clock, message_type: int, payload: bytes
+) -> None:
+    async with open_pair() as pair:
+        await pair.side.request(message_type, payload)
+        request_id = await pair.side.request(message_type, BROADCASTS[message_type])
+        assert shape(await pair.side.receive()) == (REPLY, message_type, request_id, b"")
+        assert len(pair.handler.contents) == 1
+        assert pair.ignored == {"malformed broadcast": 1}
+
+
+# --- replies that are wrong -----------------------------------------------------------------------
+
+
+async def test_a_reply_to_nothing(autojump_clock: trio.abc.Clock) -> None:
+    async with open_pair() as pair:
+        for number, message_type in enumerate([ANY, HAND_SHAKE, PING, *NEED_A_SESSION, -1], 1):
+            await pair.side.send_raw(encode(REPLY, message_type, f"1_{number}", b"x", {}))
+        await assert_unanswered(pair)
+        assert pair.ignored == {"reply to nothing": number}
+
+
+# --- floods ---------------------------------------------------------------------------------------
+
+
+async def test_a_flood_of_requests_is_bounded_and_counted(autojump_clock: trio.abc.Clock) -> None:
+    gate = trio.Event()
+    serving = 0
+
+    async def slow(message_type: int, request: bytes) -> bytes:
+        nonlocal serving
+        serving += 1
+        await gate.wait()
+        return b"late"
+
+    options = NetworkOptions(max_serving_requests=20, workers_per_peer=3)
+    async with open_pair(options=options) as pair:
+        pair.handler.reply = slow
+        ids = [await pair.side.request(REQUEST_BLOCK, block_request()) for _ in range(3)]
+        await trio.testing.wait_all_tasks_blocked()
+        ids += [await pair.side.request(REQUEST_BLOCK, block_request()) for _ in range(1000)]
+        assert await is_alive(pair)  # what needs no worker is answered meanwhile
+        assert serving == 3
+        assert pair.ignored == {"too many requests": 980}
+        gate.set()
+        answered = [message.request_id for message in await pair.side.heard_within(1)]
+        assert sorted(answered) == sorted(ids[:23])
+        request_id = await pair.side.request(GET_NODES)
+        assert (await pair.side.receive()).request_id == request_id
+
+
+async def test_requests_are_served_several_at_once(autojump_clock: trio.abc.Clock) -> None:
+    async def slow(message_type: int, request: bytes) -> bytes:
+        await trio.sleep(10 if message_type == REQUEST_BLOCKS else 1)
+        return b""
+
+    async with open_pair() as pair:
+        pair.handler.reply = slow
+        await pair.side.request(REQUEST_BLOCKS)
+        quick = await pair.side.request(REQUEST_BLOCK)
+        assert (await pair.side.receive()).request_id == quick
+        assert trio.current_time() == 1
+
+
+@pytest.mark.parametrize("message_type", REQUESTS)
+async def test_a_request_that_is_too_large_to_wait(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    async with open_pair() as pair:
+        for _ in range(100):
+            await pair.side.request(message_type, bytes(2**20))
+        await assert_unanswered(pair)
+        assert pair.handler.requests == []
+        assert pair.ignored == {"oversized request": 100}
+
+
+@pytest.mark.parametrize("error", [MalformedError("bad"), StoreError("/home/me/secret.db: broken")])
+async def test_a_request_that_cannot_be_answered(
+    autojump_clock: trio.abc.Clock, error: Exception
+) -> None:
+    async def fail(message_type: int, request: bytes) -> bytes:
+        raise error
+
+    async with open_pair() as pair:
+        pair.handler.reply = fail
+        for _ in range(5):
+            await pair.side.request(REQUEST_BLOCK, b"\xff")
+        await assert_unanswered(pair)
+        assert sum(pair.ignored.values()) == 5
+        pair.handler.reply = None
+        request_id = await pair.side.request(REQUEST_BLOCK)
+        assert (await pair.side.receive()).request_id == request_id
+
+
+async def test_answers_that_are_not_read_are_bounded(autojump_clock: trio.abc.Clock) -> None:
+    options = NetworkOptions(max_control_bytes=10_000, batch_bytes=1000)
+    async with open_pair(options=options, window_bytes=2000) as pair:
+        for _ in range(5000):
+            await pair.side.request(PING)
+        await trio.testing.wait_all_tasks_blocked()
+        unread = pair.ignored["our answers are not read"]
+        assert 4700 < unread < 5000
+        said = await pair.side.heard_within(5)
+        assert len(said) == 5000 - unread
+        assert await is_alive(pair)
+
+
+async def test_a_flood_leaves_others_their_turn(autojump_clock: trio.abc.Clock) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    ping = encode(REQUEST, PING, "1_a", b"", NO_SESSION)
+    async with open_pair(window_bytes=10**9) as pair:
+        await pair.side.send_raw(*[ping] * 6400)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(count_turns)
+                for _ in range(6400):
+                    await pair.side.receive()
+                scope.cancel()
+    assert turns >= 100
+
+
+# --- whatever comes -------------------------------------------------------------------------------
+
+TEXT = st.sampled_from(["", "1_a", META["public-key"], SESSIONS.ours.hex(), "x" * 9000, "é"])
+MESSAGES = st.one_of(
+    st.binary(max_size=60),
+    st.builds(
+        encode,
+        st.integers(-1, 4),
+        st.integers(-1, 14),
+        st.text(max_size=40),
+        st.one_of(st.binary(max_size=60), st.sampled_from([*BROADCASTS.values()])),
+        st.one_of(
+            st.just(META),
+            st.just(NO_SESSION),
+            st.dictionaries(st.sampled_from([*META, "timeout", ""]), TEXT, max_size=4),
+        ),
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(MESSAGES, max_size=30), st.binary(max_size=8))
+def test_no_input_ends_more_than_its_own_peer(messages: list[bytes], tail: bytes) -> None:
+    async def main() -> None:
+        async with open_pair(confirmed=False) as pair:
+            await pair.side.send_raw(*messages, *(raw + tail for raw in messages[:3]))
+            with trio.move_on_after(1):
+                await pair.peer.wait_closed()
+            if pair.peer.close_reason is None:
+                assert await is_alive(pair)
+            else:
+                assert pair.peer.close_reason in (
+                    CloseReason.VIOLATION,
+                    CloseReason.DISCONNECTED_BY_PEER,
+                )
+                with contextlib.suppress(Exception):
+                    await pair.side.receive_all()
+            for content in pair.handler.contents:
+                assert content in [
+                    Block.parse_untrusted(RAW_97),
+                    Transaction.parse_untrusted(VECTORS.transactions[0].raw),
+                    Announcement(HASH, 7),
+                    OurLibAnnouncement(HASH, 5),
+                ]
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

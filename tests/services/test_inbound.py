@@ -1,0 +1,213 @@
+"""What peers send is told once a peer, and acted on (protocol §4 and §6)."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from aelf_p2p.core.announcements import Announcement, LibAnnouncement
+from aelf_p2p.core.network_events import (
+    AnnouncementReceived,
+    BlockReceived,
+    TransactionsReceived,
+)
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.payloads import BroadcastContent
+from aelf_p2p.services.events import Event
+from aelf_p2p.testing.fakes import FakePeer
+from tests.services.support import (
+    Services,
+    identity,
+    make_chain,
+    make_transaction,
+    read_all,
+    stored,
+)
+
+
+class Producer(FakePeer):
+    """A fake peer under the key of a real identity, so that it can sign what it pushes."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        object.__setattr__(self.info, "public_key", identity(number).public_key)
+
+
+async def events_of(
+    services: Services, *received: tuple[FakePeer, BroadcastContent]
+) -> list[Event]:
+    with services.context.events.subscribe() as events:
+        for peer, content in received:
+            services.inbound.received(peer, content)
+        return await read_all(events)
+
+
+# --- repetitions ----------------------------------------------------------------------------------
+
+
+async def test_a_repeated_transaction_is_told_once(autojump_clock: MockClock) -> None:
+    services, peer = Services(), FakePeer(1)
+    transaction = make_transaction()
+    events = await events_of(services, (peer, transaction), (peer, transaction))
+    assert events == [TransactionsReceived(peer.info, (transaction,))]
+
+
+async def test_a_repeated_announcement_is_told_once(autojump_clock: MockClock) -> None:
+    services, peer = Services(), FakePeer(1)
+    announcement = Announcement(b"h" * 32, 5)
+    events = await events_of(services, (peer, announcement), (peer, announcement))
+    assert events == [AnnouncementReceived(peer.info, announcement)]
+
+
+async def test_a_repeated_block_is_told_once(autojump_clock: MockClock) -> None:
+    services, peer = Services(), Producer(50)
+    [block] = make_chain(1, producer=identity(50))
+    events = await events_of(services, (peer, block), (peer, block))
+    assert events == [BlockReceived(peer.info, block)]
+
+
+async def test_each_peer_counts_for_itself(autojump_clock: MockClock) -> None:
+    services, first, second = Services(), FakePeer(1), FakePeer(2)
+    announcement = Announcement(b"h" * 32, 5)
+    events = await events_of(services, (first, announcement), (second, announcement))
+    assert events == [
+        AnnouncementReceived(first.info, announcement),
+        AnnouncementReceived(second.info, announcement),
+    ]
+
+
+@pytest.mark.parametrize("first", ["announcement", "block"])
+async def test_a_block_pushed_after_it_was_announced_is_not_lost(
+    first: str, autojump_clock: MockClock
+) -> None:
+    services, peer = Services(), Producer(50)
+    [block] = make_chain(1, producer=identity(50))
+    received: list[tuple[FakePeer, BroadcastContent]] = [
+        (peer, Announcement(block.hash, 1)),
+        (peer, block),
+    ]
+    if first == "block":
+        received.reverse()
+    events = await events_of(services, *received)
+    assert {type(event) for event in events} == {AnnouncementReceived, BlockReceived}
+    assert len(events) == 2
+
+
+async def test_a_thousand_repetitions_and_a_full_table_let_new_ones_through(
+    autojump_clock: MockClock,
+) -> None:
+    options = NetworkOptions(known_transactions=10, max_event_backlog=10_000)
+    services, peer = Services(options=options), FakePeer(1)
+    transactions = [make_transaction(number) for number in range(40)]
+    events = await events_of(services, *((peer, each) for each in transactions))
+    assert events == [TransactionsReceived(peer.info, (each,)) for each in transactions]
+
+
+# --- transactions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ahead", "taken"), [(0, True), (512, True), (513, False), (2**62, False)])
+async def test_a_transaction_too_far_ahead_is_ignored(
+    ahead: int, taken: bool, autojump_clock: MockClock
+) -> None:
+    chain = make_chain(3)
+    services, peer = Services(store=await stored(chain)), FakePeer(1)
+    transaction = make_transaction(ref_block_number=3 + ahead)
+    assert len(await events_of(services, (peer, transaction))) == taken
+    assert len(services.kernel.pool) == taken
+
+
+async def test_a_good_transaction_is_relayed_but_not_to_who_sent_it() -> None:
+    services = Services()
+    sender, other = services.add_peers(2)
+    services.inbound.received(sender, make_transaction())
+    assert [item.payload for item in other.enqueued] == [make_transaction().raw]
+    assert sender.enqueued == []
+
+
+async def test_a_wrong_transaction_is_neither_told_nor_relayed(autojump_clock: MockClock) -> None:
+    services = Services()
+    sender, other, third = services.add_peers(3)
+    wrong = make_transaction().with_signature(make_transaction(1).signature)
+    assert await events_of(services, (sender, wrong)) == []
+    assert third.enqueued == []
+    # and it does not keep out the right one with the same id, from somebody else
+    services.inbound.received(other, make_transaction())
+    assert [item.payload for item in third.enqueued] == [make_transaction().raw]
+
+
+# --- blocks and announcements ---------------------------------------------------------------------
+
+
+async def test_a_block_whose_signer_is_not_its_sender_is_ignored(autojump_clock: MockClock) -> None:
+    services, peer = Services(), Producer(50)
+    [block] = make_chain(1, producer=identity(51))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(services.sync.run)
+        assert await events_of(services, (peer, block)) == []
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert services.store.status.best_height == 0
+    assert peer.requests == []
+
+
+async def test_a_pushed_block_is_attached(autojump_clock: MockClock) -> None:
+    services = Services()
+    peer = Producer(50)
+    [block] = make_chain(1, producer=identity(50))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(services.sync.run)
+        services.inbound.received(peer, block)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert services.store.status.best_hash == block.hash
+
+
+@pytest.mark.parametrize(("height", "asked"), [(4, False), (5, False), (6, True)])
+async def test_an_announcement_at_or_below_the_lib_is_ignored(
+    height: int, asked: bool, autojump_clock: MockClock
+) -> None:
+    services = Services(store=await stored(make_chain(8), lib=5))
+    [peer] = services.add_peers(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(services.sync.run)
+        services.inbound.received(peer, Announcement(b"f" * 32, height))
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert peer.requests == ([("block", b"f" * 32)] if asked else [])
+
+
+async def test_a_block_at_or_below_the_lib_is_ignored(autojump_clock: MockClock) -> None:
+    services = Services(store=await stored(make_chain(8), lib=5))
+    peer = Producer(50)
+    fork = make_chain(5, producer=identity(50))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(services.sync.run)
+        services.inbound.received(peer, fork[4])
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert not await services.store.has_block(fork[4].hash)
+    assert not services.is_banned(peer)
+
+
+async def test_what_a_peer_says_of_its_chain() -> None:
+    services, peer = Services(), FakePeer(1)
+    services.inbound.received(peer, LibAnnouncement(b"l" * 32, 90))
+    assert peer.chain.lib_height == 0  # never above its best height
+    services.inbound.received(peer, Announcement(b"h" * 32, 100))
+    services.inbound.received(peer, LibAnnouncement(b"l" * 32, 90))
+    assert (peer.chain.best_height, peer.chain.lib_height) == (100, 90)
+
+
+@pytest.mark.parametrize("kind", ["announcement", "block", "lib"])
+async def test_a_peer_counts_as_synced_from_its_first_word(kind: str) -> None:
+    services, peer = Services(), FakePeer(1)
+    content: dict[str, BroadcastContent] = {
+        "announcement": Announcement(b"h" * 32, 1),
+        "block": make_chain(1)[0],
+        "lib": LibAnnouncement(b"l" * 32, 1),
+    }
+    synced = []
+    for each in (make_transaction(), content[kind]):
+        services.inbound.received(peer, each)
+        synced.append(peer.chain.synced)
+    assert synced == [False, True]
