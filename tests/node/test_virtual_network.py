@@ -1,0 +1,193 @@
+"""Networks of real nodes in virtual time, from a seed."""
+
+import os
+import subprocess
+import sys
+
+import trio
+
+from aelf_p2p import Transaction
+from aelf_p2p.core.broadcast import BroadcastKind
+from aelf_p2p.core.send_queues import DropReason
+from aelf_p2p.testing.determinism import run_deterministic
+from aelf_p2p.testing.simulation import Simulation, open_simulation
+from aelf_p2p.testing.vectors import load_vectors
+
+NODES = 20
+TRANSACTIONS = [Transaction.parse_untrusted(item.raw) for item in load_vectors().transactions]
+
+
+async def start_network(network: Simulation) -> None:
+    await network.start_all()
+    for place in network.nodes:
+        await place.running.wait_initialized()
+
+
+def test_a_block_reaches_all_and_the_real_transactions_arrive_unchanged() -> None:
+    async def scenario() -> None:
+        async with open_simulation(
+            NODES, seed=1, latency_s=lambda rng: rng.uniform(0.02, 0.2)
+        ) as network:
+            await start_network(network)
+            for number, transaction in enumerate(TRANSACTIONS):
+                assert network.submit(number % NODES, transaction)
+            await trio.sleep(2)
+            block = await network.mine(NODES - 1)
+            await network.wait_for_height(1, timeout_s=5)
+            assert len(block.transactions) == len(TRANSACTIONS)
+            for place in network.nodes:
+                stored = await place.store.get_block(block.hash)
+                assert stored is not None
+                assert stored.encode() == block.encode()
+                arrived = {item.id: item.raw for item in stored.transactions}
+                assert arrived == {item.id: item.raw for item in load_vectors().transactions}
+
+    run_deterministic(scenario, seed=1)
+
+
+def test_a_node_that_is_far_behind_downloads_the_chain() -> None:
+    async def scenario() -> None:
+        async with open_simulation(3, seed=2) as network:
+            await network.start(0)
+            for _ in range(120):
+                await network.mine(0)
+            await network.start(1, [0])
+            await network.wait_for_height(120, timeout_s=10)
+            # By now node 1 can serve what it downloaded, and node 0 is not there to ask.
+            await network.stop(0)
+            await network.start(2, [1])
+            await network.wait_for_height(120, timeout_s=10)
+            last, first = network.nodes[2].store.status, network.nodes[0].store.status
+            assert last.best_hash == first.best_hash
+
+    run_deterministic(scenario, seed=2)
+
+
+def test_a_partition_heals_to_the_longer_chain() -> None:
+    """Sides that produce apart end with one chain once they are connected again.
+
+    Six blocks apart at most: what is irreversible, eight blocks deep, never changes.
+    """
+
+    async def scenario() -> None:
+        async with open_simulation(6, seed=3) as network:
+            await network.start_all()
+            await trio.sleep(2)
+            left = [place.host for place in network.nodes[:3]]
+            right = [place.host for place in network.nodes[3:]]
+            network.hub.partition([left, right])
+            for _ in range(4):
+                await network.mine(0)
+                await trio.sleep(0.5)
+            for _ in range(6):
+                await network.mine(5)
+                await trio.sleep(0.5)
+            assert network.nodes[1].height == 4
+            network.hub.heal()
+            for host in right:
+                await network.nodes[0].running.connect(host)
+            for place in network.nodes[1:3]:
+                await place.running.connect(right[0])
+            await network.mine(5)
+            await network.wait_for_height(7, timeout_s=10)
+            assert len({place.store.status.best_hash for place in network.nodes}) == 1
+
+    run_deterministic(scenario, seed=3)
+
+
+def test_a_slow_peer_loses_only_its_own() -> None:
+    """One of six reads nothing: it loses what its queue and window do not hold, counted; the
+    others lose nothing and are not slower."""
+    burst, rounds = 20, 80
+
+    async def scenario() -> None:
+        async with open_simulation(6, seed=4, latency_s=0.02) as network:
+            await network.start(0)
+            for index in range(1, 6):
+                await network.start(index, [0])
+                await network.nodes[index].running.wait_initialized()
+            slow = network.nodes[3]
+            network.hub.stall(slow.host)
+            source = network.nodes[0].running
+            kept = 0
+            for number in range(rounds * burst):
+                # Any well-formed transaction travels; only the kernels look at its signature.
+                made = Transaction.build(
+                    from_address=TRANSACTIONS[0].from_address,
+                    to_address=TRANSACTIONS[0].to_address,
+                    method_name=f"number {number}",
+                    params=bytes(20_000),
+                )
+                report = source.network.broadcast_transaction(made)
+                dropped = sum((report.dropped or {}).values())
+                assert report.queued + dropped == 5
+                kept += report.queued
+                if number % burst == burst - 1:
+                    await trio.sleep(0.1)
+            await trio.sleep(1)
+            for peer in source.peers():
+                statistics = peer.statistics()
+                acknowledged = statistics.acknowledged.get(BroadcastKind.TRANSACTION, 0)
+                full = statistics.dropped.get((BroadcastKind.TRANSACTION, DropReason.QUEUE_FULL), 0)
+                if peer.info.public_key == slow.identity.public_key:
+                    assert acknowledged == 0
+                    assert full == rounds * burst * 5 - kept > 0
+                    assert statistics.queued_transactions == 100
+                else:
+                    assert acknowledged == rounds * burst
+                    assert full == 0
+
+    run_deterministic(scenario, seed=4)
+
+
+def trace_of(seed: int) -> list[str]:
+    """What happens in a busy minute of a network, in order."""
+    trace: list[str] = []
+
+    async def scenario() -> None:
+        async with open_simulation(
+            NODES, seed=seed, latency_s=lambda rng: rng.uniform(0.02, 0.2), clock_skew_s=0.5
+        ) as network:
+            await start_network(network)
+            for height in range(1, 6):
+                for transaction in TRANSACTIONS[height * 4 : height * 4 + 4]:
+                    network.submit(height, transaction)
+                await trio.sleep(1)
+                await network.mine(0)
+            network.kill(7)
+            await network.wait_for_height(5)
+            trace.extend(network.trace)
+
+    run_deterministic(scenario, seed=seed)
+    return trace
+
+
+def test_the_same_seed_gives_the_same_order_of_events() -> None:
+    first = trace_of(11)
+    assert len(first) > 500
+    assert trace_of(11) == first
+    assert trace_of(12) != first
+
+
+def test_the_order_of_events_does_not_depend_on_the_process() -> None:
+    program = (
+        "import sys, runpy; from hashlib import sha256;"
+        f"names = runpy.run_path({__file__!r});"
+        "print(sha256('\\n'.join(names['trace_of'](11)).encode()).hexdigest())"
+    )
+    digests = set()
+    path = os.pathsep.join(sys.path)
+    for hash_seed in ("1", "2"):
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": hash_seed,
+                "PYTHONPATH": path,
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(ran.stdout)
+    assert len(digests) == 1
