@@ -229,7 +229,10 @@ class SessionHandler(Protocol):
 
 
 class ChainStore(Protocol):
-    """Where blocks live, as the bytes that were received."""
+    """Where blocks live, as the bytes that were received.
+
+    Every method raises StoreError when the store cannot do its work.
+    """
 
     @property
     def status(self) -> ChainStatus:

@@ -15,15 +15,18 @@ META_PUBLIC_KEY = "public-key"
 META_PEER_INFO = "peer-info"
 META_SESSION_ID = "session-id-bin"  # hex text inside a message's meta, bytes in call metadata
 
+CLIENT_NAME = "aelf-p2p"
+"""What we say in the free text that a peer may log."""
+
 MAX_OVERHEAD_BYTES = 8 * 1024
 """What an envelope may weigh beside its message: ids and meta of real nodes take about 300."""
 
-_STREAM_TYPE, _MESSAGE_TYPE, _REQUEST_ID, _MESSAGE, _META = 1, 2, 3, 4, 5
+_MESSAGE_TYPE, _REQUEST_ID, _MESSAGE = 2, 3, 4  # field numbers
 
 
-def request_prefix(public_key: bytes, peer_info: str, session_id: bytes | None) -> bytes:
+def request_prefix(public_key: bytes, session_id: bytes | None) -> bytes:
     """What every REQUEST of a session begins with; without a session for HAND_SHAKE."""
-    meta = {META_PUBLIC_KEY: public_key.hex(), META_PEER_INFO: peer_info}
+    meta = {META_PUBLIC_KEY: public_key.hex(), META_PEER_INFO: CLIENT_NAME}
     if session_id is not None:
         meta[META_SESSION_ID] = session_id.hex()
     return StreamMessage(stream_type=StreamType.REQUEST, meta=meta).SerializeToString()
@@ -40,7 +43,7 @@ def envelope_body(message_type: int, request_id: str, message: bytes = b"") -> b
     return (
         encode_varint_field(_MESSAGE_TYPE, message_type)
         + encode_bytes_field(_REQUEST_ID, request_id.encode())
-        + (encode_bytes_field(_MESSAGE, message) if message else b"")
+        + encode_bytes_field(_MESSAGE, message)
     )
 
 

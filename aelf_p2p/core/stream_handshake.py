@@ -32,10 +32,10 @@ class Opening:
         return reply_prefix(None) + body
 
 
-def encode_opening(public_key: bytes, client: str, request_id: str, handshake: bytes) -> bytes:
+def encode_opening(public_key: bytes, request_id: str, handshake: bytes) -> bytes:
     """The message that a dialer begins its stream with."""
     body = envelope_body(MessageType.HAND_SHAKE, request_id, handshake)
-    return request_prefix(public_key, client, None) + body
+    return request_prefix(public_key, None) + body
 
 
 def parse_opening_untrusted(messages: Sequence[bytes], max_bytes: int) -> Opening:

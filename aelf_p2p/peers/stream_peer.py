@@ -46,9 +46,6 @@ from aelf_p2p.wire import DisconnectReason, MessageType
 
 log = logging.getLogger(__name__)
 
-_CLIENT_NAME = "aelf-p2p"
-"""The free text that peers may log."""
-
 _POLITE = {
     CloseReason.SHUTDOWN,
     CloseReason.REMOVED,
@@ -98,7 +95,7 @@ class StreamPeer:
         self._sessions = sessions
         self._environment = environment
         self._options = options
-        self._prefix = request_prefix(own_public_key, _CLIENT_NAME, sessions.theirs)
+        self._prefix = request_prefix(own_public_key, sessions.theirs)
         self._outbox = Outbox(self._prefix, options)
         if greeting is not None:
             self._outbox.post_nowait(greeting)

@@ -1,7 +1,6 @@
 """Serving the peer service: every call that comes to our listener ends up here."""
 
 import logging
-from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -25,8 +24,6 @@ from aelf_p2p.wire import HandshakeError, MessageType
 from aelf_p2p.wire import methods as m
 
 log = logging.getLogger(__name__)
-
-UnaryHandler = Callable[[IncomingCall, bytes], Awaitable[bytes]]
 
 _BROADCASTS = {
     m.BLOCK_BROADCAST_STREAM: MessageType.BLOCK_BROADCAST,

@@ -26,9 +26,6 @@ from aelf_p2p.services.context import NetworkContext
 
 log = logging.getLogger(__name__)
 
-CLIENT_NAME = "aelf-p2p"
-"""The free text that peers may log."""
-
 REMEMBERED_DIALS = 1024
 
 

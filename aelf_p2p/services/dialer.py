@@ -19,7 +19,7 @@ from aelf_p2p.core.handshake import ReceivedHandshake
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.stream_handshake import encode_opening, parse_answer_untrusted
 from aelf_p2p.core.version import uses_stream
-from aelf_p2p.services.connections import CLIENT_NAME, Connections, OwnDial
+from aelf_p2p.services.connections import Connections, OwnDial
 from aelf_p2p.wire import HandshakeError
 from aelf_p2p.wire.methods import DO_HANDSHAKE, REQUEST_BY_STREAM
 
@@ -118,7 +118,7 @@ class DialedPeers:
         sent = connections.new_handshake()
         dial.stream_handshake_ns = sent.time_ns
         request_id = context.environment.new_request_id()
-        opening = encode_opening(context.public_key, CLIENT_NAME, request_id, sent.as_request())
+        opening = encode_opening(context.public_key, request_id, sent.as_request())
         messages: list[bytes] = []
         with trio.move_on_after(options.stream_handshake_timeout_s) as scope:
             await stream.send_many([opening])

@@ -36,9 +36,7 @@ def test_kinds_index_dictionaries() -> None:
 @given(st.sampled_from(BroadcastKind), st.binary(max_size=300))
 def test_its_body_behind_a_prefix_is_a_stream_message(kind: BroadcastKind, payload: bytes) -> None:
     item = BroadcastItem(kind, bytes(32), payload, "1700000000000_id")
-    message = peer_service_pb2.StreamMessage.FromString(
-        request_prefix(b"\x04", "x", b"s") + item.body
-    )
+    message = peer_service_pb2.StreamMessage.FromString(request_prefix(b"\x04", b"s") + item.body)
     assert (message.stream_type, message.message_type) == (1, kind.value)
     assert message.request_id == "1700000000000_id"
     assert message.message == payload

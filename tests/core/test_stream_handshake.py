@@ -35,11 +35,11 @@ def message(
 
 
 def test_what_a_dialer_begins_with() -> None:
-    data = encode_opening(KEY, "127.0.0.1:6800", "1_a", b"handshake")
+    data = encode_opening(KEY, "1_a", b"handshake")
     built = peer_service_pb2.StreamMessage.FromString(data)
     assert (built.stream_type, built.message_type) == (REQUEST, HAND_SHAKE)
     assert (built.request_id, built.message) == ("1_a", b"handshake")
-    assert dict(built.meta) == {"public-key": KEY.hex(), "peer-info": "127.0.0.1:6800"}
+    assert dict(built.meta) == {"public-key": KEY.hex(), "peer-info": "aelf-p2p"}
 
 
 @given(st.lists(payloads, max_size=4), payloads)
@@ -66,7 +66,7 @@ def test_its_reply() -> None:
 
 @given(payloads, payloads, st.lists(payloads, max_size=3))
 def test_both_sides(handshake: bytes, answer: bytes, early: list[bytes]) -> None:
-    opening = parse_opening_untrusted([encode_opening(KEY, "c", "1_b", handshake)], LIMIT)
+    opening = parse_opening_untrusted([encode_opening(KEY, "1_b", handshake)], LIMIT)
     assert (opening.claimed_key, opening.handshake) == (KEY.hex(), handshake)
     read = [opening.reply(answer), *early]
     assert parse_answer_untrusted(read, "1_b", LIMIT) == (answer, early)
