@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo test lint types proto check-proto clean
+.PHONY: help demo test test-newest test-lowest lint types proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,9 +21,15 @@ help: ## show this list
 demo: .venv/installed ## install the project and run a simulated network
 	.venv/bin/aelf-p2p simulate
 
-test: .venv/installed-test .venv-lowest/installed-test ## run the tests on the newest and on the lowest dependencies
-	.venv/bin/python -m coverage run -m pytest
+test: ## run all tests, on the newest and on the lowest dependencies at the same time
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-newest test-lowest
+
+test-newest: .venv/installed-test ## run them on the newest dependencies; core has to be covered
+	.venv/bin/python -m coverage run -m pytest tests/core
 	.venv/bin/python -m coverage report --include='aelf_p2p/core/*' --fail-under=95
+	.venv/bin/python -m pytest --ignore=tests/core
+
+test-lowest: .venv-lowest/installed-test ## run them on the lowest dependencies
 	.venv-lowest/bin/python -m pytest
 
 lint: .venv/installed-lint ## check style and formatting

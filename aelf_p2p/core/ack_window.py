@@ -58,6 +58,14 @@ class AckWindow:
             self._batches.append(_Batch(now, len(batch)))
             self.bytes += sum(item.size for item in batch)
 
+    def sent(self, now: float) -> None:
+        """The latest batch is on its way: its time to be answered begins now.
+
+        It stands in the window before, since answers may come while it is being sent.
+        """
+        if self._batches:
+            self._batches[-1].sent_at = now
+
     def acknowledge(self, request_id: str, message_type: int) -> BroadcastItem | None:
         """Take out the entry that a reply answers; None for a late or unknown reply."""
         for position, item in enumerate(self._items):  # nearly always the first

@@ -47,6 +47,12 @@ class NetworkOptions:
     max_serving_requests: int = 64  # ours: a peer's requests waiting for our workers
     workers_per_peer: int = 2  # ours: how many of a peer's requests are served at once
 
+    # What a peer may send unasked (ours; 100 MiB holds for blocks that we asked for).
+    max_pushed_block_bytes: int = 16 * MIB
+    max_transaction_bytes: int = 5 * MIB  # as C#'s transaction pool
+    max_announcement_bytes: int = KIB
+    max_request_bytes: int = 8 * KIB
+
     # Broadcast queues of one peer.
     max_queued_announcements: int = 200  # shared with LIB announcements
     max_queued_transactions: int = 100
@@ -73,6 +79,7 @@ class NetworkOptions:
     sync_lib_distance: int = 512
     sync_retry_s: float = 5.0  # ours: before the initial sync asks again
     max_queued_sync_jobs: int = 16  # ours: announcements and blocks of one peer that wait
+    max_queued_sync_bytes: int = 64 * MIB  # ours: blocks sent along that wait, of all peers
     max_event_backlog: int = 1024  # ours: events that one slow subscriber may leave unread
 
     # Liveness (ours; C# keeps a silent peer until a write fails).

@@ -68,6 +68,7 @@ class Outbox:
             batch = self._next_batch()
             if batch:
                 await stream.send_many(batch)
+                self.window.sent(trio.current_time())
             else:
                 await self._wait_for_work()
 

@@ -37,9 +37,6 @@ MAX_WRONG_SESSIONS = 3
 MESSAGES_A_TURN = 64
 """After so many messages of one read the other tasks get their turn."""
 
-MAX_REQUEST_BYTES = 8 * 1024
-"""What a request that waits for a worker may weigh: a hash and a count take 50 bytes."""
-
 # Looking an enum's member up by name costs a Python call, and these are compared for each message.
 _REQUEST, _REPLY = int(StreamType.REQUEST), int(StreamType.REPLY)
 _NO_SESSION: set[int] = {MessageType.PING, MessageType.HAND_SHAKE, MessageType.HEALTH_CHECK}
@@ -75,6 +72,13 @@ class StreamSession:
         self._match_reply = match_reply
         self._confirm = confirm
         self._wrong_sessions = 0
+        self._options = options
+        self._max_bytes: dict[int, int] = {
+            MessageType.BLOCK_BROADCAST: options.max_pushed_block_bytes,
+            MessageType.TRANSACTION_BROADCAST: options.max_transaction_bytes,
+            MessageType.ANNOUNCEMENT_BROADCAST: options.max_announcement_bytes,
+            MessageType.LIB_ANNOUNCEMENT_BROADCAST: options.max_announcement_bytes,
+        }
         self._put_work, self._take_work = trio.open_memory_channel[StreamMessage](
             options.max_serving_requests
         )
@@ -139,7 +143,9 @@ class StreamSession:
 
     def _take_request(self, message: StreamMessage) -> None:
         kind = message.message_type
-        if kind in BROADCAST_TYPES:
+        if len(message.message) > self._max_bytes.get(kind, self._options.max_request_bytes):
+            self._ignore("oversized message")
+        elif kind in BROADCAST_TYPES:
             self._take_broadcast(message)
         elif kind in _WORK:
             self._take_work_request(message)
@@ -155,9 +161,6 @@ class StreamSession:
             self._reply(message, b"")
 
     def _take_work_request(self, message: StreamMessage) -> None:
-        if len(message.message) > MAX_REQUEST_BYTES:
-            self._ignore("oversized request")
-            return
         try:
             self._put_work.send_nowait(message)
         except trio.WouldBlock:

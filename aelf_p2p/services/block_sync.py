@@ -5,8 +5,8 @@ another, so that the store is never raced.
 """
 
 import logging
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 DOWNLOAD_SOURCES = 3
 """A download is tried with one peer, and twice more with others."""
 
+UNSERVED_CLAIMS = 12
+"""So often in a row may a LIB that a peer claims lead to no block; then the initial sync goes on
+without its claim, which may be a lie. With the default ``sync_retry_s`` that is a minute."""
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -33,29 +37,44 @@ class _Job:
     height: int
     block: Block | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that waits with it."""
+        return 0 if self.block is None else self.block.size
+
 
 class _Jobs:
     """What waits to be done. The peers take turns, so that one that announces what it does not give
     costs the others a request of waiting, and displaces none of theirs.
 
     At most ``most_a_peer`` jobs of one peer wait; beyond, its oldest goes: what is announced later
-    leads to it anyway.
+    leads to it anyway. Of the blocks that were sent along, ``most_bytes`` are held for all peers
+    together.
     """
 
-    def __init__(self, most_a_peer: int) -> None:
+    def __init__(self, most_a_peer: int, most_bytes: int) -> None:
         self._most_a_peer = most_a_peer
+        self._most_bytes = most_bytes
+        self._held_bytes = 0
         self._by_peer: dict[Peer, deque[_Job]] = {}  # whose turn it is first
 
     def __bool__(self) -> bool:
         return bool(self._by_peer)
 
     def put(self, job: _Job) -> None:
-        self._by_peer.setdefault(job.peer, deque(maxlen=self._most_a_peer)).append(job)
+        jobs = self._by_peer.setdefault(job.peer, deque())
+        if len(jobs) >= self._most_a_peer:
+            self._held_bytes -= jobs.popleft().held_bytes
+        if self._held_bytes + job.held_bytes > self._most_bytes:
+            job = replace(job, block=None)  # it is fetched when its turn comes
+        self._held_bytes += job.held_bytes
+        jobs.append(job)
 
     def take(self) -> _Job:
         peer = next(iter(self._by_peer))
         jobs = self._by_peer.pop(peer)
         job = jobs.popleft()
+        self._held_bytes -= job.held_bytes
         if jobs:
             self._by_peer[peer] = jobs  # behind the others
         return job
@@ -67,7 +86,9 @@ class BlockSync:
     def __init__(self, context: NetworkContext, network: NetworkService) -> None:
         self._context = context
         self._network = network
-        self._jobs = _Jobs(context.options.max_queued_sync_jobs)
+        self._jobs = _Jobs(
+            context.options.max_queued_sync_jobs, context.options.max_queued_sync_bytes
+        )
         self._wake = trio.Event()
 
     # --- what the other services tell it ---
@@ -102,9 +123,13 @@ class BlockSync:
 
     async def _initial_sync(self) -> None:
         sync = self._context.sync
+        unserved: Counter[Peer] = Counter()  # how often a peer's claim led to nothing
         while True:
             status = self._context.store.status
-            libs = [peer.chain.lib_height for peer in self._context.pool.ready()]
+            peers = [
+                peer for peer in self._context.pool.ready() if unserved[peer] < UNSERVED_CLAIMS
+            ]
+            libs = [peer.chain.lib_height for peer in peers]
             target = choose_target(status.lib_height, libs, self._context.options.sync_lib_distance)
             if target is None or target <= status.longest_height:
                 sync.state, sync.target = SyncState.FINISHED, 0
@@ -113,6 +138,10 @@ class BlockSync:
             sync.state, sync.target = SyncState.SYNCING, target
             log.info("syncing from height %d to %d", status.longest_height, target)
             if not await self._download(target):
+                if self._context.store.status.longest_height > status.longest_height:
+                    unserved.clear()
+                else:
+                    unserved.update(peer for peer in peers if peer.chain.lib_height >= target)
                 self._wake = trio.Event()
                 with trio.move_on_after(self._context.options.sync_retry_s):
                     await self._wake.wait()

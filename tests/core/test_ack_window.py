@@ -163,3 +163,18 @@ def test_a_thousand_out_of_order() -> None:
     for item in reversed(items):
         assert window.acknowledge(item.request_id, 9) is item
     assert (len(window), window.bytes, window.next_expiry) == (0, 0, None)
+
+
+def test_the_time_to_answer_begins_when_a_batch_is_sent() -> None:
+    window = AckWindow(10, 10_000, 3.0)
+    first, second = make(), make()
+    window.push([first], 0.0)
+    window.sent(0.5)
+    window.push([second], 0.5)  # its send takes long
+    assert window.expire(3.4) == []
+    window.sent(5.0)
+    assert window.expire(5.0) == [first]
+    assert window.next_expiry == 8.0
+    assert window.expire(8.0) == [second]
+    window.sent(9.0)
+    assert window.next_expiry is None

@@ -458,6 +458,25 @@ async def test_a_malformed_broadcast_is_counted_and_the_next_one_works(
         assert pair.ignored == {"malformed broadcast": 1}
 
 
+@pytest.mark.parametrize(
+    ("message_type", "most"),
+    [
+        (BLOCK_BROADCAST, 16 * 2**20),
+        (TRANSACTION_BROADCAST, 5 * 2**20),
+        (ANNOUNCEMENT_BROADCAST, 1024),
+        (LIB_ANNOUNCEMENT_BROADCAST, 1024),
+    ],
+)
+async def test_a_broadcast_over_the_limit_of_its_kind_is_not_looked_at(
+    autojump_clock: trio.abc.Clock, message_type: int, most: int
+) -> None:
+    async with open_pair() as pair:
+        await pair.side.request(message_type, bytes(most + 1))
+        await pair.side.request(message_type, bytes(most))
+        await assert_unanswered(pair)
+        assert pair.ignored == {"oversized message": 1, "malformed broadcast": 1}
+
+
 # --- replies that are wrong -----------------------------------------------------------------------
 
 
@@ -520,10 +539,10 @@ async def test_a_request_that_is_too_large_to_wait(
             await pair.side.request(message_type, bytes(2**20))
         await assert_unanswered(pair)
         assert pair.handler.requests == []
-        assert pair.ignored == {"oversized request": 100}
+        assert pair.ignored == {"oversized message": 100}
 
 
-@pytest.mark.parametrize("error", [MalformedError("bad"), StoreError("/home/me/secret.db: broken")])
+@pytest.mark.parametrize("error", [MalformedError("bad"), StoreError("secret.db: broken")])
 async def test_a_request_that_cannot_be_answered(
     autojump_clock: trio.abc.Clock, error: Exception
 ) -> None:

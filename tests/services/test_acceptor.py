@@ -388,7 +388,7 @@ async def test_a_session_ends_with_its_connection(
             await peer.call(m.CHECK_HEALTH)
         assert raised.value.code is StatusCode.CANCELLED
         # and so do the calls that were under way in it
-        with node.subscribe() as events:
+        with node.subscribe() as events, trio.fail_after(5):
             await stream.send_many([make_transaction().raw])
             with pytest.raises(CallFailedError) as raised:
                 await stream.receive_many()

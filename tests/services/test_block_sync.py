@@ -58,6 +58,23 @@ async def at_height(height: int) -> Services:
     return Services(store=await stored(CHAIN[:height]))
 
 
+async def test_blocks_that_wait_are_let_go_and_fetched_again_beyond_their_bytes(
+    autojump_clock: MockClock,
+) -> None:
+    services = Services(
+        options=NetworkOptions(max_queued_sync_bytes=CHAIN[0].size + CHAIN[1].size),
+        store=MemoryChainStore(),
+    )
+    [peer] = services.add_peers(1)
+    peer.serve(CHAIN[:3])
+    for block in CHAIN[:3]:
+        services.sync.pushed(peer, block)
+    async with following(services):
+        await trio.sleep(1)
+    assert peer.requests == [("block", CHAIN[2].hash)]
+    assert services.store.status.best_hash == CHAIN[2].hash
+
+
 # --- near the tip ---------------------------------------------------------------------------------
 
 
@@ -448,6 +465,19 @@ async def test_syncing_waits_for_a_source(autojump_clock: MockClock) -> None:
         for peer in peers:
             peer.request_error = None
         await trio.sleep(20)
+        states.append(services.context.sync.state)
+    assert states == [SyncState.SYNCING, SyncState.FINISHED]
+
+
+async def test_a_claim_that_nobody_serves_does_not_hold_the_node_for_ever(
+    autojump_clock: MockClock,
+) -> None:
+    services = starting(10)
+    with_libs(services, 2**40, 2**40)
+    async with following(services):
+        await trio.sleep(30)
+        states = [services.context.sync.state]
+        await trio.sleep(270)
         states.append(services.context.sync.state)
     assert states == [SyncState.SYNCING, SyncState.FINISHED]
 
