@@ -141,16 +141,26 @@ class MinimalKernel:
         if mined:  # first: whoever gets the whole block needs no announcement
             self._emit(BlockMined(block))
         self._emit(BlockAccepted(block))
-        if block.previous_hash != before.best_hash:  # the fork's other blocks joined as well
-            depth = status.best_height - status.lib_height
-            for joined in await self._store.blocks_after(status.lib_hash, depth):
-                self.pool.take_out(joined.transaction_ids)
+        if block.previous_hash != before.best_hash:
+            await self._follow_reorganisation(before.best_hash)
         lib_height = status.best_height - self._confirmations
         if lib_height > status.lib_height:
             lib_hash = await self._store.hash_at(lib_height)
             if lib_hash is not None:
                 await self._store.set_lib(lib_hash)
                 self._emit(NewIrreversibleBlockFound(lib_hash, lib_height))
+
+    async def _follow_reorganisation(self, left_tip: bytes) -> None:
+        """Another fork became the best chain: the transactions of the one that was left wait again,
+        unless the fork's blocks, which joined with the new tip, hold them."""
+        status = self._store.status
+        left = await self._store.get_block(left_tip)
+        while left is not None and await self._store.hash_at(left.height) != left.hash:
+            self.pool.take_back(left.transactions, status.longest_height)
+            left = await self._store.get_block(left.previous_hash)
+        depth = status.best_height - status.lib_height
+        for joined in await self._store.blocks_after(status.lib_hash, depth):
+            self.pool.take_out(joined.transaction_ids)
 
 
 def _check_content(block: Block, chain_id: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 
 from aelf_p2p.core.address import address_of
@@ -62,6 +63,14 @@ class TransactionPool:
             if waited is not None:
                 self._bytes -= len(waited.raw)
             self._remember(transaction_id)
+
+    def take_back(self, transactions: Iterable[Transaction], longest_height: int) -> None:
+        """No block of the chain holds these any more: they wait again, as far as they are right
+        and there is room."""
+        for transaction in transactions:
+            self._seen.pop(transaction.id, None)
+            with suppress(InvalidItemError):
+                self.add(transaction, longest_height)
 
     def oldest(self, count: int) -> list[Transaction]:
         """The transactions that the next block should hold."""

@@ -462,6 +462,24 @@ async def test_a_block_on_a_fork_takes_nothing_out_of_the_pool() -> None:
     assert node.kernel.pool.oldest(9) == []
 
 
+async def test_transactions_of_a_fork_that_was_left_wait_again() -> None:
+    node = Watched()
+    trunk = signed_chain(None, 2)
+    lost, kept, forged = signed_transaction(), signed_transaction(), signed_transaction()
+    forged = forged.with_signature(lost.signature)
+    await node.accept(*trunk, signed_block(trunk[1], [lost, kept]))
+    assert node.kernel.submit_transaction(lost) is False
+    left = signed_block(trunk[0], [kept])
+    # one more fork block than the chain that is left, whose tip also held a forged transaction
+    tip = await node.store.get_block(node.store.status.best_hash)
+    assert tip is not None
+    await node.accept(signed_block(tip, [forged]))
+    longer = [left, *signed_chain(left, 3)]
+    await node.accept(*longer)
+    assert node.store.status.best_hash == longer[-1].hash
+    assert node.kernel.pool.oldest(9) == [lost]
+
+
 # --- several at once ------------------------------------------------------------------------------
 
 
