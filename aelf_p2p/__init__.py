@@ -9,20 +9,32 @@ from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.chain.memory_store import MemoryChainStore
 from aelf_p2p.contracts import ChainStore, Kernel, Peer, PeerStatistics, RpcChannel, Transport
 from aelf_p2p.core.block import Block, BlockHeader
+from aelf_p2p.core.chain_status import ChainRoot, ChainStatus, PeerChain
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import (
     AelfP2PError,
+    CallFailedError,
+    ClosedByUsError,
     ConnectionLostError,
     DeadlineExceededError,
+    FullBufferError,
+    HandlerError,
     HandshakeRefusedError,
     InvalidItemError,
+    InvalidReason,
     KeyFileError,
     MalformedError,
     MisuseError,
     NetworkError,
+    NotConnectedError,
+    PeerUnstableError,
     ProtocolViolationError,
+    RpcError,
+    StatusCode,
+    StoreError,
     TransportError,
     UnknownParentError,
+    UnrecoverableError,
 )
 from aelf_p2p.core.identity import Identity, Scheme
 from aelf_p2p.core.kernel_events import (
@@ -45,8 +57,13 @@ from aelf_p2p.core.network_events import (
     TransactionsReceived,
 )
 from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.send_queues import DropReason
+from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.node import Node, open_node
+from aelf_p2p.services.events import Event, Subscription
+from aelf_p2p.services.network import BroadcastReport
 from aelf_p2p.transports.memory import MemoryHub
 
 __all__ = [
@@ -58,14 +75,25 @@ __all__ = [
     "BlockHeader",
     "BlockMined",
     "BlockReceived",
+    "BroadcastReport",
+    "CallFailedError",
+    "ChainRoot",
+    "ChainStatus",
     "ChainStore",
+    "CloseReason",
+    "ClosedByUsError",
     "ConnectionLostError",
     "DeadlineExceededError",
+    "DropReason",
     "Endpoint",
+    "Event",
     "EventsMissed",
+    "FullBufferError",
+    "HandlerError",
     "HandshakeRefusedError",
     "Identity",
     "InvalidItemError",
+    "InvalidReason",
     "Kernel",
     "KernelEvent",
     "KeyFileError",
@@ -80,19 +108,30 @@ __all__ = [
     "NetworkOptions",
     "NewIrreversibleBlockFound",
     "Node",
+    "NotConnectedError",
     "Peer",
+    "PeerChain",
     "PeerConnected",
     "PeerDisconnected",
+    "PeerInfo",
     "PeerStatistics",
+    "PeerStatus",
+    "PeerUnstableError",
     "ProtocolViolationError",
     "RpcChannel",
+    "RpcError",
     "Scheme",
+    "StatusCode",
+    "StoreError",
+    "Subscription",
+    "SyncState",
     "Transaction",
     "TransactionAccepted",
     "TransactionsReceived",
     "Transport",
     "TransportError",
     "UnknownParentError",
+    "UnrecoverableError",
     "open_node",
     "read_key_file",
     "seal_key",

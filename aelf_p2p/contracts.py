@@ -6,7 +6,7 @@ service. Anything that goes wrong arrives as an error of ``aelf_p2p.core.errors`
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
@@ -76,7 +76,7 @@ class IncomingCall:
     """
 
     method: Method
-    metadata: Metadata
+    metadata: Metadata = field(repr=False)  # it may hold a session id
     caller: Endpoint
     """Host and source port, as the transport sees them."""
     stream: MessageStream
@@ -231,7 +231,9 @@ class SessionHandler(Protocol):
 class ChainStore(Protocol):
     """Where blocks live, as the bytes that were received.
 
-    Every method raises StoreError when the store cannot do its work.
+    Every method raises StoreError when the store cannot do its work. A peer's request is then not
+    answered; while the node follows the chain, the error ends the node and leaves ``open_node``,
+    since a node without a chain is none.
     """
 
     @property

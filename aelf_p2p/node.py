@@ -127,6 +127,7 @@ class Node:
     async def _close(self) -> None:
         """Say goodbye to all peers at once; bounded by their goodbye timeout."""
         self._closing = True
+        self._dialer.close()
         peers: list[LivePeer] = list(self._context.pool)
         for peer in peers:
             peer.close(CloseReason.SHUTDOWN)
@@ -162,6 +163,10 @@ async def open_node(
 
     Raises MisuseError for arguments that cannot be right, and when host and port are taken.
     """
+    if kernel is not None and store is None:
+        raise MisuseError("a kernel needs the store that it decides on: give both")
+    if announce_port is not None and not 1 <= announce_port <= 65535:
+        raise MisuseError(f"announce_port {announce_port} is not between 1 and 65535")
     options = options or NetworkOptions()
     environment = Environment(wall_ns, rng or random.SystemRandom())
     chain = resolve_chain_id(chain_id)
@@ -188,7 +193,6 @@ async def open_node(
     network = NetworkService(context)
     sync = BlockSync(context, network)
     kernel_events = KernelEventHandler(context, network, sync.recheck_target)
-    kernel.connect(kernel_events.handle)
     inbound = Inbound(context, sync, Answers(context))
     make_peer = partial(
         StreamPeer,
@@ -202,6 +206,7 @@ async def open_node(
     with single_error_as_itself():
         async with trio.open_nursery() as nursery:
             endpoint = await nursery.start(transport.serve, host, port, acceptor.handle)
+            kernel.connect(kernel_events.handle)
             context.listening_port = announce_port or endpoint.port
             acceptor.open()
             dialer = DialedPeers(connections, transport, nursery)

@@ -91,7 +91,10 @@ class MinimalKernel:
     async def mine_block(
         self, identity: Identity, *, max_transactions: int = MAX_BLOCK_TRANSACTIONS
     ) -> Block:
-        """Pack the oldest transactions of the pool into a block on the best chain; broadcast it."""
+        """Pack the oldest transactions of the pool into a block on the best chain; broadcast it.
+
+        ``identity`` is the node's own: other nodes take a pushed block from its signer only.
+        """
         async with self._writing:
             status = self._store.status
             block = make_block(

@@ -47,6 +47,11 @@ class AckWindow:
         return self._max_items - len(self._items)
 
     @property
+    def room_for_transactions(self) -> int:
+        """As ``room``, less a quarter of the window: no block waits for answers to transactions."""
+        return max(self.room - self._max_items // 4, 0)
+
+    @property
     def next_expiry(self) -> float | None:
         """When the oldest entry expires (monotonic seconds), or None when all is answered."""
         return self._batches[0].sent_at + self._ttl_s if self._batches else None

@@ -218,16 +218,17 @@ class Block:
 
     @classmethod
     def parse_untrusted(cls, raw: bytes | memoryview) -> Self:
-        """Parse the bytes of a BlockWithTransactions, whose unknown fields are dropped.
+        """Parse the bytes of a BlockWithTransactions, whose few unknown fields are dropped.
 
-        :raises MalformedError: no header, two of them, or one of the parts is malformed.
+        :raises MalformedError: no header, two of them, one of the parts is malformed, or so many
+            unknown fields that walking over them is all they are for.
         """
         header: BlockHeader | None = None
         transactions = []
-        for number, body in repeated_untrusted(raw):
+        for number, body in repeated_untrusted(raw, _HEADER, _TRANSACTIONS):
             if number == _TRANSACTIONS:
                 transactions.append(Transaction.parse_untrusted(bytes(body)))
-            elif number == _HEADER:
+            else:
                 if header is not None:
                     raise MalformedError("BlockWithTransactions has two headers")
                 header = BlockHeader.parse_untrusted(bytes(body))
@@ -285,6 +286,5 @@ def parse_block_list_untrusted(raw: bytes | memoryview) -> Iterator[Block]:
 
     :raises MalformedError: when the walk comes to the damage, after the blocks before it.
     """
-    for number, body in repeated_untrusted(raw):
-        if number == _BLOCKS:
-            yield Block.parse_untrusted(body)
+    for _, body in repeated_untrusted(raw, _BLOCKS):
+        yield Block.parse_untrusted(body)

@@ -28,6 +28,8 @@ _FIXED32: Final = 5
 # The order in which C# writes the unknown fields of one number.
 _UNKNOWN_ORDER: Final = {_VARINT: 0, _FIXED32: 1, _FIXED64: 2, _LENGTH: 3}
 
+MAX_UNKNOWN_FIELDS: Final = 64
+"""How many fields beside the ones looked for a message that is not hashed may have."""
 _MAX_FIELD_NUMBER: Final = (1 << 29) - 1
 _MASK64: Final = (1 << 64) - 1
 _NS_PER_S: Final = 1_000_000_000
@@ -213,18 +215,22 @@ def _read_varint(raw: bytes | memoryview, pos: int) -> tuple[int, int]:
 # --- messages whose hash does not matter ----------------------------------------------------------
 
 
-def repeated_untrusted(raw: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield number and content of each length-delimited field, lazily and without copying.
+def repeated_untrusted(raw: bytes | memoryview, *numbers: int) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and content of the length-delimited fields that have one of ``numbers``, lazily
+    and without copying.
 
     For messages that are not hashed themselves (BlockWithTransactions, BlockList): their fields
-    may come in any order; those of other wire types are passed over, groups are malformed.
+    may come in any order; a few others are passed over, groups are malformed.
 
     :raises MalformedError: when the walk comes to the damage, after what stands before it.
     """
     view = memoryview(raw)
+    unknown = 0
     for number, wire, begin, end in _each_field(view):
-        if wire == _LENGTH:
+        if wire == _LENGTH and number in numbers:
             yield number, view[begin:end]
+        else:
+            unknown = _count_unknown(unknown)
 
 
 def field_untrusted(raw: bytes | memoryview, number: int) -> bytes | None:
@@ -234,12 +240,22 @@ def field_untrusted(raw: bytes | memoryview, number: int) -> bytes | None:
         the two into bytes that nobody sent).
     """
     found: bytes | None = None
+    others = 0
     for each, wire, begin, end in _each_field(raw):
         if each == number and wire == _LENGTH:
             if found is not None:
                 raise MalformedError(f"field {number} comes twice")
             found = bytes(raw[begin:end])
+        else:
+            others = _count_unknown(others)
     return found
+
+
+def _count_unknown(count: int) -> int:
+    """A message of millions of tiny fields would hold the loop for seconds."""
+    if count >= MAX_UNKNOWN_FIELDS:
+        raise MalformedError(f"over {MAX_UNKNOWN_FIELDS} fields that nobody asked for")
+    return count + 1
 
 
 # --- the kinds of fields --------------------------------------------------------------------------

@@ -37,6 +37,8 @@ def chain_id_to_text(chain_id: int) -> str:
 def resolve_chain_id(chain_id: int | str) -> int:
     """The int32 of a chain id that the caller gave as number or text. Raises MisuseError."""
     if isinstance(chain_id, int):
+        if not 0 <= chain_id < 2**31:
+            raise MisuseError(f"chain id {chain_id} is not between 0 and 2147483647")
         return chain_id
     try:
         return chain_id_from_text_untrusted(chain_id)

@@ -37,8 +37,8 @@ _MAX_SESSION_ID_BYTES = 64
 class SentHandshake:
     """A handshake of ours: the message, the session id it announces, its time (unix ns)."""
 
-    message: Handshake
-    session_id: bytes
+    message: Handshake = field(repr=False)
+    session_id: bytes = field(repr=False)
     time_ns: int
 
     def as_request(self) -> bytes:
@@ -57,7 +57,7 @@ class ReceivedHandshake:
     """What a checked handshake says. The public key signed all of it but the session id."""
 
     public_key: bytes
-    session_id: bytes
+    session_id: bytes = field(repr=False)
     listening_port: int
     protocol_version: int
     node_version: str

@@ -5,6 +5,7 @@ table of bit masks costs one of each for a broadcast, whatever the number of pee
 """
 
 from collections import OrderedDict, deque
+from heapq import heappop, heappush
 
 
 class KnownItems:
@@ -64,12 +65,15 @@ class PeerBits:
     def __init__(self, rest_s: float) -> None:
         self._rest_s = rest_s
         self._resting: deque[tuple[float, int]] = deque()
+        self._rested: list[int] = []  # a heap: low bits make short masks
         self._next = 1
 
     def acquire(self, now: float) -> int:
         """A mask with one bit set that no other connected peer has."""
-        if self._resting and now - self._resting[0][0] >= self._rest_s:
-            return self._resting.popleft()[1]
+        while self._resting and now - self._resting[0][0] >= self._rest_s:
+            heappush(self._rested, self._resting.popleft()[1])
+        if self._rested:
+            return heappop(self._rested)
         bit = self._next
         self._next <<= 1
         return bit

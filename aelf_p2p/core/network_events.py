@@ -27,7 +27,11 @@ class PeerConnected:
 
 @dataclass(frozen=True)
 class PeerDisconnected:
-    """A peer that was connected is gone."""
+    """A peer that was connected is gone.
+
+    When another connection to the same key took its place (``CloseReason.REPLACED``), that one's
+    PeerConnected may come before.
+    """
 
     peer: PeerInfo
     reason: CloseReason

@@ -7,6 +7,7 @@ are those of AElf's C# node unless the comment says that they are ours.
 from dataclasses import dataclass, fields
 
 from aelf_p2p.core.errors import MisuseError
+from aelf_p2p.wire import MessageType
 
 PROTOCOL_VERSION = 1
 MAX_REF_BLOCK_AHEAD = 512
@@ -48,7 +49,7 @@ class NetworkOptions:
     workers_per_peer: int = 2  # ours: how many of a peer's requests are served at once
 
     # What a peer may send unasked (ours; 100 MiB holds for blocks that we asked for).
-    max_pushed_block_bytes: int = 16 * MIB
+    max_pushed_block_bytes: int = 4 * MIB
     max_transaction_bytes: int = 5 * MIB  # as C#'s transaction pool
     max_announcement_bytes: int = KIB
     max_request_bytes: int = 8 * KIB
@@ -81,6 +82,7 @@ class NetworkOptions:
     max_queued_sync_jobs: int = 16  # ours: announcements and blocks of one peer that wait
     max_queued_sync_bytes: int = 64 * MIB  # ours: blocks sent along that wait, of all peers
     max_event_backlog: int = 1024  # ours: events that one slow subscriber may leave unread
+    max_event_backlog_bytes: int = 64 * MIB  # ours: of blocks and transactions among them
 
     # Liveness (ours; C# keeps a silent peer until a write fails).
     silence_probe_s: float = 20.0
@@ -88,6 +90,14 @@ class NetworkOptions:
 
     # The end.
     goodbye_timeout_s: float = 1.0  # ours: DISCONNECT sent, and the stream's end seen
+
+    def max_broadcast_bytes(self, message_type: int) -> int:
+        """The most that the payload of a broadcast may weigh, by its stream message type."""
+        if message_type == MessageType.BLOCK_BROADCAST:
+            return self.max_pushed_block_bytes
+        if message_type == MessageType.TRANSACTION_BROADCAST:
+            return self.max_transaction_bytes
+        return self.max_announcement_bytes
 
     def __post_init__(self) -> None:
         may_be_zero = {"max_peers", "max_peers_per_host", "handshake_max_ahead_s"}

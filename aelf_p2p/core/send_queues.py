@@ -85,10 +85,13 @@ class SendQueues:
         self.queued_bytes = queued_bytes + item.size
         return None
 
-    def take_batch(self, max_items: int, max_bytes: int) -> list[BroadcastItem]:
+    def take_batch(
+        self, max_items: int, max_bytes: int, max_transactions: int | None = None
+    ) -> list[BroadcastItem]:
         """Remove what to send next: blocks, then announcements, then LIB, then transactions.
 
-        At most ``max_items`` and ``max_bytes``, but always one item when any waits.
+        At most ``max_items`` and ``max_bytes``, but always one item when any waits; of these
+        ``max_transactions``, or as many as fit.
         """
         batch: list[BroadcastItem] = []
         room = max_bytes
@@ -102,6 +105,10 @@ class SendQueues:
             room -= lib.size
             self._lib = None
         queue = self._transactions
+        if max_transactions is not None:
+            max_items = min(max_items, len(batch) + max_transactions)
+        if self._blocks and batch:
+            max_items = 0  # a block that did not fit goes first, in the next batch
         while queue and len(batch) < max_items and (queue[0].size <= room or not batch):
             batch.append(queue.popleft())
             room -= batch[-1].size

@@ -33,6 +33,7 @@ class Outbox:
             options.max_unacknowledged_bytes,
             options.acknowledgement_timeout_s,
         )
+        self._sent_broadcasts = 0
         self.sent: Counter[BroadcastKind] = Counter()
         self.acknowledged: Counter[BroadcastKind] = Counter()
         self._idle: trio.Event | None = None  # set while the sender waits for something to do
@@ -65,10 +66,12 @@ class Outbox:
     async def run(self, stream: MessageStream) -> None:
         """Send until cancelled. Raises TransportError when the stream breaks."""
         while True:
+            broadcasts = self._sent_broadcasts
             batch = self._next_batch()
             if batch:
                 await stream.send_many(batch)
-                self.window.sent(trio.current_time())
+                if self._sent_broadcasts > broadcasts:
+                    self.window.sent(trio.current_time())
             else:
                 await self._wait_for_work()
 
@@ -91,7 +94,8 @@ class Outbox:
         self._control_bytes -= self._options.batch_bytes - room_bytes
         room = min(self.window.room, self._options.batch_items)
         if room and room_bytes > 0 and not self._control and len(self.queues):
-            items = self.queues.take_batch(room, room_bytes)
+            items = self.queues.take_batch(room, room_bytes, self.window.room_for_transactions)
+            self._sent_broadcasts += len(items)
             self.window.push(items, now)
             self.sent.update(item.kind for item in items)
             prefix = self._prefix

@@ -264,14 +264,14 @@ class StreamPeer:
                 await self._session.take_untrusted(messages)
                 messages = await self._stream.receive_many()
         except TransportError as exc:
-            log.info("%s: the stream broke: %s", self.info, exc)
+            log.debug("%s: the stream broke: %s", self.info, exc)
         self.close(CloseReason.LOST)
 
     async def _send(self) -> None:
         try:
             await self._outbox.run(self._stream)
         except TransportError as exc:
-            log.info("%s: the stream broke under a send: %s", self.info, exc)
+            log.debug("%s: the stream broke under a send: %s", self.info, exc)
             self.close(CloseReason.LOST)
 
     async def _watch(self) -> None:

@@ -73,12 +73,7 @@ class StreamSession:
         self._confirm = confirm
         self._wrong_sessions = 0
         self._options = options
-        self._max_bytes: dict[int, int] = {
-            MessageType.BLOCK_BROADCAST: options.max_pushed_block_bytes,
-            MessageType.TRANSACTION_BROADCAST: options.max_transaction_bytes,
-            MessageType.ANNOUNCEMENT_BROADCAST: options.max_announcement_bytes,
-            MessageType.LIB_ANNOUNCEMENT_BROADCAST: options.max_announcement_bytes,
-        }
+        self._max_bytes = {kind: options.max_broadcast_bytes(kind) for kind in BROADCAST_TYPES}
         self._put_work, self._take_work = trio.open_memory_channel[StreamMessage](
             options.max_serving_requests
         )
@@ -91,7 +86,7 @@ class StreamSession:
             try:
                 self._take(decode_envelope_untrusted(data))
             except (MalformedError, ProtocolViolationError) as exc:
-                log.warning("%s: dropped for breaking the protocol: %s", self._peer.info, exc)
+                log.info("%s: dropped for breaking the protocol: %s", self._peer.info, exc)
                 self._peer.close(CloseReason.VIOLATION)
             if number % MESSAGES_A_TURN == 0:
                 await trio.lowlevel.checkpoint()

@@ -1,6 +1,7 @@
 """Serving the peer service: every call that comes to our listener ends up here."""
 
 import logging
+from collections import Counter
 
 import trio
 
@@ -36,6 +37,7 @@ _REQUESTS = {
     m.REQUEST_BLOCKS: MessageType.REQUEST_BLOCKS,
     m.GET_NODES: MessageType.GET_NODES,
 }
+_WITHOUT_SESSION = {m.PING, m.DO_HANDSHAKE}
 _REFUSAL_CODES = {
     RefusalReason.BANNED: HandshakeError.CONNECTION_REFUSED,
     RefusalReason.POOL_FULL: HandshakeError.CONNECTION_REFUSED,
@@ -55,6 +57,7 @@ class Acceptor:
     def __init__(self, connections: Connections, handler: SessionHandler) -> None:
         self._connections = connections
         self._handler = handler
+        self._serving: Counter[bytes] = Counter()  # by key: unary requests that are being answered
         self._opened = trio.Event()
         self._closing = False
 
@@ -92,12 +95,25 @@ class Acceptor:
             return self._do_handshake(request)
         peer = self._authenticate(call.metadata)
         if call.method in _REQUESTS:
-            return await self._handler.answer(peer, _REQUESTS[call.method], request)
+            return await self._serve_request(peer, _REQUESTS[call.method], request)
         if call.method == m.CONFIRM_HANDSHAKE:
             peer.confirmed_by_peer()
         elif call.method == m.DISCONNECT:
             peer.close(CloseReason.DISCONNECTED_BY_PEER)
         return b""  # CheckHealth's reply, and VoidReply
+
+    async def _serve_request(self, peer: LivePeer, message_type: int, request: bytes) -> bytes:
+        """At most ``workers_per_peer`` at once for a peer, beside those on its stream."""
+        key = peer.info.public_key
+        if self._serving[key] >= self._connections.context.options.workers_per_peer:
+            raise CallFailedError(StatusCode.RESOURCE_EXHAUSTED, "too many requests at once")
+        self._serving[key] += 1
+        try:
+            return await self._handler.answer(peer, message_type, request)
+        finally:
+            self._serving[key] -= 1
+            if not self._serving[key]:
+                del self._serving[key]
 
     def _do_handshake(self, request: bytes) -> bytes:
         """Check a dialer's handshake and answer with ours; nothing enters the pool yet."""
@@ -106,7 +122,7 @@ class Acceptor:
         try:
             remote = self._check_handshake_untrusted(request)
         except HandshakeRefusedError as exc:
-            log.info("refused a handshake: %s", exc)
+            log.debug("refused a handshake: %s", exc)
             return refusal(exc.code)
         self._connections.note_their_dial(remote)
         return self._connections.new_handshake().as_reply()
@@ -141,10 +157,13 @@ class Acceptor:
 
     async def _receive_broadcasts(self, call: IncomingCall, message_type: int) -> None:
         peer = self._authenticate(call.metadata)
+        most = self._connections.context.options.max_broadcast_bytes(message_type)
         while messages := await call.stream.receive_many():
             for payload in messages:
                 if peer.close_reason is not None:  # the session ended, though the call did not
                     raise CallFailedError(StatusCode.CANCELLED, "no session")
+                if len(payload) > most:
+                    raise CallFailedError(StatusCode.RESOURCE_EXHAUSTED, f"over {most} bytes")
                 try:
                     content = parse_broadcast_untrusted(message_type, payload)
                 except MalformedError as exc:  # protocol §2: C# ends it with UNKNOWN
@@ -165,7 +184,7 @@ class Acceptor:
             with admission.mark_handshaking(host, remote.public_key) as fresh:
                 peer = await self._admit(call, opening, remote, fresh=fresh)
         except HandshakeRefusedError as exc:
-            log.info("refused a stream of %s: %s", call.caller.host, exc)
+            log.debug("refused a stream of %s: %s", call.caller.host, exc)
             await call.stream.send_many([opening.reply(refusal(exc.code))])
             return
         connected = False
@@ -233,14 +252,20 @@ class Acceptor:
 
     async def _receive_request(self, call: IncomingCall) -> bytes:
         """The one request of a unary call."""
+        options = self._connections.context.options
+        most = options.max_request_bytes
+        if call.method in _WITHOUT_SESSION:
+            most = options.max_message_before_handshake_bytes
         requests: list[bytes] = []
-        with trio.move_on_after(self._connections.context.options.first_message_timeout_s) as scope:
+        with trio.move_on_after(options.first_message_timeout_s) as scope:
             while messages := await call.stream.receive_many():
                 requests += messages
                 if len(requests) > 1:
                     break
         if scope.cancelled_caught:
             raise CallFailedError(StatusCode.DEADLINE_EXCEEDED, "no request came")
+        if sum(map(len, requests)) > most:
+            raise CallFailedError(StatusCode.RESOURCE_EXHAUSTED, f"over {most} bytes")
         if len(requests) != 1:
             raise CallFailedError(StatusCode.INVALID_ARGUMENT, "a unary call takes one request")
         return requests[0]

@@ -13,7 +13,7 @@ import trio
 from aelf_p2p.contracts import Peer
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import InvalidItemError, InvalidReason, UnknownParentError
-from aelf_p2p.core.peer_info import PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerStatus
 from aelf_p2p.core.sync_target import SyncState, choose_target
 from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.services.network import NetworkService
@@ -26,6 +26,11 @@ DOWNLOAD_SOURCES = 3
 UNSERVED_CLAIMS = 12
 """So often in a row may a LIB that a peer claims lead to no block; then the initial sync goes on
 without its claim, which may be a lie. With the default ``sync_retry_s`` that is a minute."""
+
+FRUITLESS_JOBS = 8
+"""After so many announcements in a row of which nothing came, a peer is let go."""
+
+MAX_REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class BlockSync:
             context.options.max_queued_sync_jobs, context.options.max_queued_sync_bytes
         )
         self._wake = trio.Event()
+        self._accepted = trio.Event()
+        self._fruitless: Counter[bytes] = Counter()  # by key: jobs in a row that led to nothing
 
     # --- what the other services tell it ---
 
@@ -103,7 +110,7 @@ class BlockSync:
 
     def recheck_target(self) -> None:
         """A block was accepted while syncing: the target may be reached."""
-        self._wake.set()
+        self._accepted.set()
 
     def _put(self, job: _Job) -> None:
         if job.height > self._context.store.status.lib_height:
@@ -117,20 +124,26 @@ class BlockSync:
         await self._initial_sync()
         while True:
             while self._jobs:
-                await self._do(self._jobs.take())
+                job = self._jobs.take()
+                if await self._is_news(job):
+                    await self._do(job)
+                    await self._judge(job)
             self._wake = trio.Event()
             await self._wake.wait()
 
     async def _initial_sync(self) -> None:
         sync = self._context.sync
-        unserved: Counter[Peer] = Counter()  # how often a peer's claim led to nothing
+        unserved: Counter[bytes] = Counter()  # by key: how often a peer's claim led to nothing
         while True:
             status = self._context.store.status
-            peers = [
-                peer for peer in self._context.pool.ready() if unserved[peer] < UNSERVED_CLAIMS
-            ]
-            libs = [peer.chain.lib_height for peer in peers]
-            target = choose_target(status.lib_height, libs, self._context.options.sync_lib_distance)
+            libs = {
+                peer.info.public_key: peer.chain.lib_height
+                for peer in self._context.pool.ready()
+                if unserved[peer.info.public_key] < UNSERVED_CLAIMS
+            }
+            target = choose_target(
+                status.lib_height, list(libs.values()), self._context.options.sync_lib_distance
+            )
             if target is None or target <= status.longest_height:
                 sync.state, sync.target = SyncState.FINISHED, 0
                 log.info("synced: height %d", status.best_height)
@@ -141,15 +154,32 @@ class BlockSync:
                 if self._context.store.status.longest_height > status.longest_height:
                     unserved.clear()
                 else:
-                    unserved.update(peer for peer in peers if peer.chain.lib_height >= target)
-                self._wake = trio.Event()
+                    unserved.update(key for key, lib in libs.items() if lib >= target)
+                self._accepted = trio.Event()
                 with trio.move_on_after(self._context.options.sync_retry_s):
-                    await self._wake.wait()
+                    await self._accepted.wait()
+
+    async def _judge(self, job: _Job) -> None:
+        """Let a peer go that again and again announces what it does not give."""
+        key = job.peer.info.public_key
+        reached = self._context.store.status.longest_height >= job.height
+        if reached or await self._context.store.has_block(job.block_hash):
+            self._fruitless.pop(key, None)
+            return
+        if len(self._fruitless) >= MAX_REMEMBERED:
+            self._fruitless.clear()
+        self._fruitless[key] += 1
+        if self._fruitless[key] >= FRUITLESS_JOBS:
+            log.info("%s announces blocks that it does not give", job.peer.info)
+            job.peer.close(CloseReason.ABNORMAL)
+
+    async def _is_news(self, job: _Job) -> bool:
+        """Whether the block is above the last irreversible one, and not there yet."""
+        store = self._context.store
+        return job.height > store.status.lib_height and not await store.has_block(job.block_hash)
 
     async def _do(self, job: _Job) -> None:
         status = self._context.store.status
-        if job.height <= status.lib_height or await self._context.store.has_block(job.block_hash):
-            return
         if job.height > status.longest_height + self._context.options.near_tip_blocks:
             await self._download(job.height, job.peer)
         elif job.block is not None:
@@ -196,7 +226,10 @@ class BlockSync:
             peer = self._choose_source(goal, suggested, failed)
             if peer is None or len(failed) >= DOWNLOAD_SOURCES:
                 return False
-            if not await self._download_round(goal, peer):
+            height = self._context.store.status.longest_height
+            await self._download_round(goal, peer)
+            # New blocks alone are no progress: anyone can make any number of them beside the chain.
+            if self._context.store.status.longest_height <= height:
                 failed.append(peer)
         return True
 
@@ -215,8 +248,9 @@ class BlockSync:
                 return peer
         return None
 
-    async def _download_round(self, goal: int, peer: Peer) -> int:
-        """At most ``download_round`` new blocks from one peer; returns how many were new.
+    async def _download_round(self, goal: int, peer: Peer) -> None:
+        """About ``download_round`` new blocks from one peer; more when it is on a longer fork,
+        which has to grow above our tip before it counts.
 
         Begins behind the longest chain, else the best one, else the last irreversible block: the
         peer may be on another fork.
@@ -225,20 +259,20 @@ class BlockSync:
         new = 0
         for start in dict.fromkeys((status.longest_hash, status.best_hash, status.lib_hash)):
             previous = start
-            while new < options.download_round:
+            height = 0
+            while new < options.download_round or height < status.longest_height:
                 blocks = await self._network.request_blocks(previous, options.download_batch, peer)
                 for block in blocks:
                     try:
                         new += await self._context.kernel.accept_block(block)
                     except InvalidItemError as exc:
                         self._punish(peer, exc)
-                        return 0
+                        return
                     except UnknownParentError as exc:  # it links: the store must have lost it
                         log.warning("a downloaded block cannot be attached: %s", exc)
-                        return 0
+                        return
                 if not blocks or self._context.store.status.longest_height >= goal:
                     break
-                previous = blocks[-1].hash
+                previous, height = blocks[-1].hash, blocks[-1].height
             if new or peer.status is not PeerStatus.READY:
                 break
-        return new

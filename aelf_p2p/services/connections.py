@@ -16,7 +16,7 @@ from aelf_p2p.core.admission import RefusalReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import Dialer, DialTimes, keep_own_dial, overlap
 from aelf_p2p.core.endpoint import Endpoint
-from aelf_p2p.core.errors import NetworkError
+from aelf_p2p.core.errors import FullBufferError, NetworkError
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo
@@ -160,6 +160,8 @@ class Connections:
     async def _is_alive(self, peer: LivePeer) -> bool:
         try:
             await peer.check_health(timeout_s=self.context.options.replace_probe_timeout_s)
+        except FullBufferError:
+            return True  # we could not even ask; its watchdog will
         except NetworkError as exc:
             log.info("%s is dead, its place goes to a newcomer: %s", peer.info, exc)
             return False

@@ -65,7 +65,7 @@ class NetworkContext:
 
     def __post_init__(self) -> None:
         self.admission = Admission(self.options, self.bans)
-        self.events = EventBus(self.options.max_event_backlog)
+        self.events = EventBus(self.options.max_event_backlog, self.options.max_event_backlog_bytes)
         self.known = KnownTables(self.options)
 
     @property

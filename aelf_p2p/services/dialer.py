@@ -1,6 +1,7 @@
 """Dialing a node: DoHandshake, the stream, its handshake, the confirmation (protocol §3.1)."""
 
 import logging
+from collections.abc import Callable
 
 import trio
 
@@ -9,6 +10,7 @@ from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY
 from aelf_p2p.core.errors import (
     AelfP2PError,
+    ClosedByUsError,
     DeadlineExceededError,
     HandshakeRefusedError,
     MalformedError,
@@ -29,12 +31,16 @@ log = logging.getLogger(__name__)
 class _Report:
     """Tells the caller of ``connect`` its peer, once."""
 
-    def __init__(self, task_status: trio.TaskStatus[LivePeer]) -> None:
+    def __init__(
+        self, task_status: trio.TaskStatus[LivePeer], when_done: Callable[[], object]
+    ) -> None:
         self._task_status = task_status
+        self._when_done = when_done
         self.done = False
 
     def peer(self, peer: LivePeer) -> None:
         self.done = True
+        self._when_done()
         self._task_status.started(peer)
 
 
@@ -47,6 +53,9 @@ class DialedPeers:
         self._connections = connections
         self._transport = transport
         self._nursery = nursery
+        self._closed = False
+        self._under_way: dict[Endpoint, trio.Event] = {}
+        self._scopes: dict[trio.CancelScope, None] = {}  # of dials that reported nothing yet
 
     async def connect(self, endpoint: Endpoint) -> LivePeer:
         """Dial a node and wait until it is a ready peer.
@@ -56,16 +65,38 @@ class DialedPeers:
         side refuses, ProtocolViolationError when it answers nonsense, NetworkError when the
         confirmation fails.
         """
-        peer: LivePeer = await self._nursery.start(self._run, endpoint)
+        while endpoint in self._under_way:  # then the pool holds it, or it failed
+            await self._under_way[endpoint].wait()
+        if self._closed:
+            raise ClosedByUsError("the node is closed")
+        ended = self._under_way[endpoint] = trio.Event()
+        try:
+            peer: LivePeer = await self._nursery.start(self._run, endpoint)
+        finally:
+            del self._under_way[endpoint]
+            ended.set()
         return peer
+
+    def close(self) -> None:
+        """Give up the dials that are under way; their callers get ClosedByUsError."""
+        self._closed = True
+        for scope in list(self._scopes):
+            scope.cancel()
 
     async def _run(self, endpoint: Endpoint, *, task_status: trio.TaskStatus[LivePeer]) -> None:
         """A dialed connection, from its first byte to its last."""
         options = self._connections.context.options
-        report = _Report(task_status)
+        scope = trio.CancelScope()
+        self._scopes[scope] = None
+        report = _Report(task_status, lambda: self._scopes.pop(scope, None))
         try:
-            async with self._transport.dial(endpoint, timeout_s=options.dial_timeout_s) as channel:
-                await self._run_channel(channel, endpoint, report)
+            with scope:
+                async with self._transport.dial(
+                    endpoint, timeout_s=options.dial_timeout_s
+                ) as channel:
+                    await self._run_channel(channel, endpoint, report)
+            if scope.cancelled_caught:
+                raise ClosedByUsError(f"the node was closed while it dialed {endpoint}")
         except Exception as exc:
             if report.done:  # nobody waits for it any more, and the node lives on
                 log.log(
@@ -79,6 +110,8 @@ class DialedPeers:
                 raise ProtocolViolationError(f"{endpoint}: {exc}") from exc
             else:
                 raise
+        finally:
+            self._scopes.pop(scope, None)
 
     async def _run_channel(self, channel: RpcChannel, endpoint: Endpoint, report: _Report) -> None:
         connections = self._connections

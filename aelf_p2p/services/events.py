@@ -7,8 +7,18 @@ from typing import Self
 
 import trio
 
-from aelf_p2p.core.kernel_events import KernelEvent
-from aelf_p2p.core.network_events import EventsMissed, NetworkEvent
+from aelf_p2p.core.kernel_events import (
+    BlockAccepted,
+    BlockMined,
+    KernelEvent,
+    TransactionAccepted,
+)
+from aelf_p2p.core.network_events import (
+    BlockReceived,
+    EventsMissed,
+    NetworkEvent,
+    TransactionsReceived,
+)
 
 Event = NetworkEvent | KernelEvent
 """What subscribers get: what the network saw, and what the kernel did."""
@@ -17,32 +27,36 @@ Event = NetworkEvent | KernelEvent
 class Subscription:
     """One subscriber's events, oldest first: ``async for event in subscription``.
 
-    At most ``backlog`` events wait for it. When it falls behind, the newest are left out, and it
-    finds an ``EventsMissed`` with their number where they would have been.
+    At most ``backlog`` events wait for it, and ``backlog_bytes`` of blocks and transactions with
+    them. When it falls behind, the newest are left out, and it finds an ``EventsMissed`` with their
+    number where they would have been.
     """
 
-    def __init__(self, backlog: int) -> None:
+    def __init__(self, backlog: int, backlog_bytes: int) -> None:
         self._backlog = backlog
+        self._room_bytes = backlog_bytes
         self._events: deque[Event] = deque()
         self._missed = 0
-        self._arrived = trio.Event()
+        self._arrived = trio.lowlevel.ParkingLot()
         self._ended = False
 
     def put_nowait(self, event: Event) -> None:
         """Add an event, or count it as missed."""
-        if len(self._events) >= self._backlog:
+        weight = _weight(event)
+        if len(self._events) >= self._backlog or weight > self._room_bytes:
             self._missed += 1
             return
+        self._room_bytes -= weight
         if self._missed:
             self._events.append(EventsMissed(self._missed))
             self._missed = 0
         self._events.append(event)
-        self._arrived.set()
+        self._arrived.unpark_all()
 
     def end(self) -> None:
         """Nothing more comes: what waits can still be read, then the iteration ends."""
         self._ended = True
-        self._arrived.set()
+        self._arrived.unpark_all()
 
     def __aiter__(self) -> Self:
         return self
@@ -55,16 +69,31 @@ class Subscription:
                 return EventsMissed(missed)
             if self._ended:
                 raise StopAsyncIteration
-            self._arrived = trio.Event()
-            await self._arrived.wait()
-        return self._events.popleft()
+            await self._arrived.park()
+        event = self._events.popleft()
+        self._room_bytes += _weight(event)
+        return event
+
+
+def _weight(event: Event) -> int:
+    """Bytes that an event keeps alive, as far as peers decide how many."""
+    match event:
+        case BlockReceived(_, block) | BlockAccepted(block) | BlockMined(block):
+            return block.size
+        case TransactionsReceived(_, transactions):
+            return sum(len(transaction.raw) for transaction in transactions)
+        case TransactionAccepted(transaction):
+            return len(transaction.raw)
+        case _:
+            return 0
 
 
 class EventBus:
     """Hands every event to every subscription; never blocks."""
 
-    def __init__(self, backlog: int) -> None:
+    def __init__(self, backlog: int, backlog_bytes: int) -> None:
         self._backlog = backlog
+        self._backlog_bytes = backlog_bytes
         self._subscriptions: dict[Subscription, None] = {}  # a dict: the order of subscribing
         self._ended = False
 
@@ -76,7 +105,7 @@ class EventBus:
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
         """A subscription that lasts as long as the block, or the node if that is shorter."""
-        subscription = Subscription(self._backlog)
+        subscription = Subscription(self._backlog, self._backlog_bytes)
         if self._ended:
             subscription.end()
         self._subscriptions[subscription] = None

@@ -12,6 +12,7 @@ from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
 from aelf_p2p.core.errors import (
+    FullBufferError,
     NetworkError,
     NotConnectedError,
     PeerUnstableError,
@@ -57,7 +58,10 @@ class NetworkService:
         )
 
     def broadcast_block(self, block: Block) -> BroadcastReport:
-        """Send a whole block, which this node produced, to every peer that does not have it."""
+        """Send a whole block, which this node signed, to every peer that does not have it.
+
+        Nodes take a pushed block from its signer only (protocol §4): announce those of others.
+        """
         held_back = self._held_back(block.time_ns)
         if held_back:
             return BroadcastReport(0, held_back=held_back)
@@ -168,10 +172,12 @@ class NetworkService:
 
     async def handle_failure(self, peer: Peer, error: NetworkError) -> None:
         """What a failed request means for the peer: keep it, see whether it lives, let it go."""
-        log.info("a request to %s failed: %s", peer.info, error)
+        log.debug("a request to %s failed: %s", peer.info, error)
         if isinstance(error, PeerUnstableError):
             try:
                 await peer.check_health(timeout_s=self._context.options.request_timeout_s)
+            except FullBufferError:
+                pass  # so many requests are unanswered that the watchdog asks it soon enough
             except NetworkError:
                 peer.close(CloseReason.SILENT)
         elif isinstance(error, UnrecoverableError | NotConnectedError):

@@ -246,7 +246,7 @@ def test_a_blocks_unknown_fields_are_dropped_and_its_parts_never_encoded_again()
     unknown = b"\x18\x05" + encode_message_field(7001, b"firehose") + b"\x08\x01\x10\x02"
     reversed_parts = b"".join(
         encode_message_field(number, bytes(body))
-        for number, body in reversed(list(repeated_untrusted(RAW_97)))
+        for number, body in reversed(list(repeated_untrusted(RAW_97, 1, 2)))
     )
     other = Block.parse_untrusted(memoryview(unknown + reversed_parts))
     assert other.header == block.header
@@ -254,6 +254,14 @@ def test_a_blocks_unknown_fields_are_dropped_and_its_parts_never_encoded_again()
     assert other.encode() != RAW_97
     assert Block.parse_untrusted(other.encode()) == other
     assert type(other.header.raw) is type(other.transactions[0].raw) is bytes
+
+
+def test_a_block_of_tiny_unknown_fields_is_refused() -> None:
+    few, many = b"\x18\x05" * 64, b"\x18\x05" * 65
+    assert Block.parse_untrusted(RAW_97 + few) == Block.parse_untrusted(RAW_97)
+    for raw in (RAW_97 + many, many + RAW_97, RAW_97 + b"\x1a\x00" * 65):
+        with pytest.raises(MalformedError, match="over 64 fields"):
+            Block.parse_untrusted(raw)
 
 
 def test_a_block_may_be_without_transactions() -> None:

@@ -421,7 +421,7 @@ def test_a_field_that_comes_twice_or_in_no_message_is_malformed(raw: bytes) -> N
 
 def test_repeated_fields_are_slices_of_the_input_and_come_lazily() -> None:
     raw = bytearray(b"\x12\x01a\x08\x05\x0a\x02bc\x12\x00\x0a\x05d")
-    walk = repeated_untrusted(memoryview(raw))
+    walk = repeated_untrusted(memoryview(raw), 1, 2)
     number, first = next(walk)
     assert (number, bytes(first)) == (2, b"a")
     raw[2:3] = b"z"
@@ -441,7 +441,7 @@ WALKS: list[Callable[[bytes], object]] = [
     lambda raw: walk_untrusted(raw, BLOCK_HEADER_SPEC),
     lambda raw: walk_untrusted(raw, HANDSHAKE_DATA_SPEC),
     lambda raw: field_untrusted(raw, 1),
-    lambda raw: list(repeated_untrusted(raw)),
+    lambda raw: list(repeated_untrusted(raw, 1, 2)),
     transaction.Transaction.parse_untrusted,
     BlockHeader.parse_untrusted,
     Block.parse_untrusted,

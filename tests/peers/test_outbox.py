@@ -166,7 +166,34 @@ async def test_a_block_does_not_wait_behind_a_thousand_transactions(
         sink.stalled.set()
         await settle()
     assert sink.batches[1][1][0] == PREFIX + block.body
-    assert len(sink.sent) == 1001
+    assert len(sink.sent) == 768  # a quarter of the window of 1024 is not for transactions
+
+
+async def test_a_block_does_not_wait_for_answers_to_transactions(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    outbox, sink = make_outbox(max_queued_transactions=2000), Sink()
+    fill(outbox, 2000)
+    async with running(outbox, sink):
+        await settle()
+        assert len(sink.sent) == 768
+        block = make_item(BLOCK)
+        assert outbox.enqueue_nowait(block) is None
+        await settle()
+        assert sink.sent[768:] == [PREFIX + block.body]
+
+
+async def test_replies_do_not_keep_unanswered_broadcasts_alive(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    outbox, sink = make_outbox(), Sink()
+    fill(outbox, 5)
+    async with running(outbox, sink):
+        for _ in range(10):
+            await trio.sleep(1)
+            outbox.post_nowait(b"a reply")
+        assert len(outbox.window) == 0
+        assert outbox.queues.dropped[TRANSACTION, DropReason.UNACKNOWLEDGED] == 5
 
 
 async def test_a_full_window_holds_broadcasts_and_not_replies(

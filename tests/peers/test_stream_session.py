@@ -461,7 +461,7 @@ async def test_a_malformed_broadcast_is_counted_and_the_next_one_works(
 @pytest.mark.parametrize(
     ("message_type", "most"),
     [
-        (BLOCK_BROADCAST, 16 * 2**20),
+        (BLOCK_BROADCAST, 4 * 2**20),
         (TRANSACTION_BROADCAST, 5 * 2**20),
         (ANNOUNCEMENT_BROADCAST, 1024),
         (LIB_ANNOUNCEMENT_BROADCAST, 1024),

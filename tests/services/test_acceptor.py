@@ -866,3 +866,62 @@ async def test_a_node_that_closes_lets_nobody_in(
         nursery.start_soon(stay)
         await trio.sleep(1)
     assert errors == [types.CONNECTION_REFUSED, types.CONNECTION_REFUSED]
+
+
+# --- limits of calls ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "most"), [(m.PING, 2**16), (m.DO_HANDSHAKE, 2**16), (m.REQUEST_BLOCK, 8 * 2**10)]
+)
+async def test_a_unary_request_has_a_limit(
+    method: m.Method, most: int, autojump_clock: MockClock
+) -> None:
+    hub = ConditionedHub()
+    async with open_test_node(hub), ForeignNode().connect(hub) as peer:
+        with pytest.raises(CallFailedError) as raised:
+            await peer.call(method, b"\x18\x05" * (most // 2 + 1))
+        assert raised.value.code is StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_client_stream_has_the_limits_of_the_stream(autojump_clock: MockClock) -> None:
+    hub = ConditionedHub()
+    async with open_test_node(hub), ForeignNode().connect(hub) as peer:
+        for method, most in (
+            (m.BLOCK_BROADCAST_STREAM, 4 * 2**20),
+            (m.TRANSACTION_BROADCAST_STREAM, 5 * 2**20),
+            (m.ANNOUNCEMENT_BROADCAST_STREAM, 1024),
+            (m.LIB_ANNOUNCEMENT_BROADCAST_STREAM, 1024),
+        ):
+            for size, code in (
+                (most, StatusCode.UNKNOWN),  # looked at, and malformed
+                (most + 1, StatusCode.RESOURCE_EXHAUSTED),
+            ):
+                async with peer.channel.open_stream(method, metadata=peer.metadata) as stream:
+                    await stream.send_many([bytes(size)])
+                    with pytest.raises(CallFailedError) as raised:
+                        await stream.receive_many()
+                assert raised.value.code is code
+
+
+async def test_a_session_has_few_unary_requests_answered_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    hub = ConditionedHub(latency_s=0.1)
+    ended: list[str] = []
+    async with open_test_node(hub), ForeignNode().connect(hub) as peer:
+
+        async def ask() -> None:
+            try:
+                await peer.call(m.REQUEST_BLOCK)
+            except CallFailedError as exc:
+                ended.append(exc.code.name)
+            else:
+                ended.append("answered")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(ask)
+        await ask()
+    assert ended[-1] == "answered"
+    assert set(ended) <= {"answered", "RESOURCE_EXHAUSTED"}

@@ -25,6 +25,7 @@ from aelf_p2p.testing.conditions import ConditionedHub
 from aelf_p2p.testing.fakes import FakePeer
 from tests.services.foreign import open_test_node
 from tests.services.support import (
+    EPOCH_NS,
     Services,
     identity,
     make_chain,
@@ -73,6 +74,53 @@ async def test_blocks_that_wait_are_let_go_and_fetched_again_beyond_their_bytes(
         await trio.sleep(1)
     assert peer.requests == [("block", CHAIN[2].hash)]
     assert services.store.status.best_hash == CHAIN[2].hash
+
+
+async def test_new_blocks_that_lead_nowhere_are_no_progress(autojump_clock: MockClock) -> None:
+    class Liar(FakePeer):
+        """Gives a new first block each time, and nothing that follows one."""
+
+        made = 0
+
+        async def request_blocks(self, previous_hash: bytes, count: int) -> list[Block]:
+            self.made += 1
+            await trio.sleep(0.1)
+            return make_chain(1, time_ns=EPOCH_NS + self.made) if previous_hash == bytes(32) else []
+
+    services = await at_height(3)
+    liar, honest = Liar(98), FakePeer(99)
+    for peer in (liar, honest):
+        peer.confirmed_by_peer()
+        services.context.pool.add(peer)
+    honest.serve(CHAIN[:5])
+    async with following(services):
+        services.sync.announced(liar, bytes(range(32)), 10**6)
+        await trio.sleep(1)
+        announce(services, honest, CHAIN[4])
+        await trio.sleep(5)
+    assert services.store.status.best_hash == CHAIN[4].hash
+    assert liar.made <= 3
+
+
+async def test_a_peer_that_never_gives_what_it_announces_is_let_go(
+    autojump_clock: MockClock,
+) -> None:
+    services = await at_height(3)
+    liar, honest = services.add_peers(2)
+    honest.serve(CHAIN[:5])
+    async with following(services):
+        for number in range(1, 8):
+            services.sync.announced(liar, bytes([number]) * 32, 10**6)
+            announce(services, liar, CHAIN[2])  # what is known already clears nobody
+            await trio.sleep(30)
+        reasons = [liar.close_reason]
+        services.sync.announced(liar, bytes([9]) * 32, 10**6)
+        announce(services, honest, CHAIN[4])
+        await trio.sleep(30)
+        reasons.append(liar.close_reason)
+    assert reasons == [None, CloseReason.ABNORMAL]
+    assert services.store.status.best_hash == CHAIN[4].hash
+    assert honest.close_reason is None
 
 
 # --- near the tip ---------------------------------------------------------------------------------

@@ -543,3 +543,41 @@ async def test_a_closed_node_dials_nobody(autojump_clock: MockClock) -> None:
         pass
     with pytest.raises(ClosedByUsError):
         await node.connect(FOREIGN)
+
+
+# --- several dials, and the node's end ------------------------------------------------------------
+
+
+async def test_many_connects_to_one_endpoint_are_one_connection(
+    autojump_clock: MockClock,
+) -> None:
+    hub = ConditionedHub(latency_s=0.1)
+    peers: list[object] = []
+    async with open_test_node(hub), open_test_node(hub, "other", 2) as other:
+
+        async def connect() -> None:
+            peers.append(await other.connect("node"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(connect)
+    assert len(peers) == 5
+    assert len(set(map(id, peers))) == 1
+
+
+async def test_leaving_a_node_does_not_wait_for_its_dials(autojump_clock: MockClock) -> None:
+    hub = ConditionedHub()
+    hub.stall("dead")
+    ended: list[float] = []
+    async with trio.open_nursery() as nursery:
+        async with open_test_node(hub) as node:
+
+            async def connect() -> None:
+                with pytest.raises(ClosedByUsError):
+                    await node.connect("dead")
+                ended.append(trio.current_time())
+
+            nursery.start_soon(connect)
+            await trio.sleep(1)
+        assert trio.current_time() == 1
+    assert ended == [1]
