@@ -178,3 +178,12 @@ def test_the_time_to_answer_begins_when_a_batch_is_sent() -> None:
     assert window.expire(8.0) == [second]
     window.sent(9.0)
     assert window.next_expiry is None
+
+
+def test_a_quarter_of_the_window_is_not_for_transactions() -> None:
+    window = AckWindow(8, 10_000, 3.0)
+    assert (window.room, window.room_for_transactions) == (8, 6)
+    window.push([make() for _ in range(6)], 0.0)
+    assert (window.room, window.room_for_transactions) == (2, 0)
+    window.push([make()], 0.0)
+    assert (window.room, window.room_for_transactions) == (1, 0)

@@ -82,3 +82,6 @@ def test_a_chain_id_may_be_given_as_either() -> None:
     assert resolve_chain_id(1866392) == 1866392
     with pytest.raises(MisuseError, match="chain id 'AELF!'"):
         resolve_chain_id("AELF!")
+    for number in (-1, 2**31):
+        with pytest.raises(MisuseError, match=f"chain id {number} is not between"):
+            resolve_chain_id(number)

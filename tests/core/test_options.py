@@ -75,3 +75,12 @@ def test_every_duration_and_size_names_its_unit() -> None:
         assert isinstance(field.default, float) is field.name.endswith("_s")
         if isinstance(field.default, int) and field.default >= 64 * KIB:
             assert field.name.endswith("_bytes")
+
+
+@pytest.mark.parametrize(
+    ("message_type", "most"),
+    [(8, 4 * 2**20), (9, 5 * 2**20), (10, 1024), (11, 1024)],
+    ids=["block", "transaction", "announcement", "LIB announcement"],
+)
+def test_each_kind_of_broadcast_has_its_own_size(message_type: int, most: int) -> None:
+    assert NetworkOptions().max_broadcast_bytes(message_type) == most

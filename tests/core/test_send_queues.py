@@ -219,3 +219,25 @@ def test_clearing_counts_each_kind() -> None:
     }
     assert sum(drop_all(queues).values()) == 4  # the second time there is nothing
     assert (len(queues), queues.queued_bytes) == (0, 0)
+
+
+def test_transactions_have_a_number_of_their_own_in_a_batch() -> None:
+    queues = SendQueues(NetworkOptions())
+    kinds = [BroadcastKind.TRANSACTION] * 5 + [BroadcastKind.ANNOUNCEMENT] * 2
+    for number, kind in enumerate(kinds):
+        assert queues.put_nowait(BroadcastItem(kind, bytes(32), b"x", f"1_{number}")) is None
+    taken = [item.request_id for item in queues.take_batch(64, 10_000, 3)]
+    assert taken == ["1_5", "1_6", "1_0", "1_1", "1_2"]
+    assert queues.take_batch(64, 10_000, 0) == []
+    assert len(queues) == queues.transactions == 2
+
+
+def test_no_transaction_overtakes_a_block_that_did_not_fit() -> None:
+    queues = SendQueues(NetworkOptions())
+    for number, (kind, size) in enumerate(
+        [(BroadcastKind.TRANSACTION, 10), (BroadcastKind.BLOCK, 500), (BroadcastKind.BLOCK, 600)]
+    ):
+        item = BroadcastItem(kind, bytes(32), bytes(size), f"1_{number}")
+        assert queues.put_nowait(item) is None
+    batches = [[item.request_id for item in queues.take_batch(64, 1000)] for _ in range(2)]
+    assert batches == [["1_1"], ["1_2", "1_0"]]
