@@ -170,12 +170,10 @@ async def open_node(
     options = options or NetworkOptions()
     environment = Environment(wall_ns, rng or random.SystemRandom())
     chain = resolve_chain_id(chain_id)
-    store = store or MemoryChainStore()
-    kernel = kernel or MinimalKernel(
-        store,
-        chain_id=chain,
-        wall_ns=wall_ns,
-    )
+    if store is None:
+        store = MemoryChainStore()
+    if kernel is None:
+        kernel = MinimalKernel(store, chain_id=chain, wall_ns=wall_ns)
     context = NetworkContext(
         options=options,
         environment=environment,

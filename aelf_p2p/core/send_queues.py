@@ -15,7 +15,7 @@ class DropReason(Enum):
     BYTES_FULL = "the peer's queues hold as many bytes as they may"
     SUPERSEDED = "a newer LIB announcement took its place"
     UNACKNOWLEDGED = "the peer did not answer it in time"
-    CLOSED = "the connection ended before it was sent"
+    CLOSED = "the connection ended before it was sent or answered"
 
     __hash__ = object.__hash__
 

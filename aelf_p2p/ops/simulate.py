@@ -4,6 +4,7 @@ import argparse
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
-def _number(least: int, most: int) -> "type[int]":
+def _number(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
             number = int(text)
@@ -62,7 +63,7 @@ def _number(least: int, most: int) -> "type[int]":
             raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most}")
         return number
 
-    return parse  # type: ignore[return-value]
+    return parse
 
 
 @dataclass
@@ -108,7 +109,9 @@ class _Report:
             self.faults.append(f"{len(missing)} transactions are in no block")
         for arrivals in network.arrivals.values():
             mined_s = arrivals[PRODUCER]
-            self.propagation_s += [arrivals[index] - mined_s for index in self.steady]
+            self.propagation_s += [
+                arrivals[index] - mined_s for index in self.steady if index in arrivals
+            ]
         for place in network.nodes:
             for peer in place.running.peers():
                 statistics = peer.statistics()
@@ -119,7 +122,7 @@ class _Report:
     def summarise(self, real_s: float) -> None:
         ranked = sorted(self.propagation_s)
         p50, p99 = (ranked[int(len(ranked) * part)] for part in (0.5, 0.99))
-        print(f"nodes               {self.nodes}, all at height {self.height}")
+        print(f"nodes               {self.nodes}, the lowest at height {self.height}")
         print(f"propagation         p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms (virtual)")
         print(f"late joiner         caught up in {self.late_joiner_s:.2f} s (virtual)")
         print(f"killed and back     caught up in {self.restarted_s:.2f} s (virtual)")

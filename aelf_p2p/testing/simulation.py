@@ -131,7 +131,8 @@ class Simulation:
 
     async def stopped(self, index: int) -> None:
         """Wait until a node is down."""
-        await self.nodes[index].down.wait()
+        if self.nodes[index].node is not None:
+            await self.nodes[index].down.wait()
 
     def kill(self, index: int) -> None:
         """Take a node down as kill -9 does: its connections break, nobody is told."""
@@ -177,10 +178,11 @@ class Simulation:
                 rng=place.rng,
             ) as node:
                 place.node = node
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._watch, place, node)
-                    yield node
-                    nursery.cancel_scope.cancel()
+                with single_error_as_itself():
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._watch, place, node)
+                        yield node
+                        nursery.cancel_scope.cancel()
         finally:
             place.node = None
             place.down.set()

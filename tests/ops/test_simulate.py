@@ -20,7 +20,7 @@ def test_a_small_network_ends_with_one_chain(capsys: pytest.CaptureFixture[str])
     assert status == 0
     lines = printed.splitlines()
     assert lines[0] == "6 nodes, 12 blocks, 64 transactions"
-    assert "nodes               6, all at height 12" in lines
+    assert "nodes               6, the lowest at height 12" in lines
     assert lines[-1] == "ok"
     # the late joiner and the one that came back were measured, in virtual seconds
     for who in ("late joiner", "killed and back"):
