@@ -64,7 +64,10 @@ from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.node import Node, open_node
 from aelf_p2p.services.events import Event, Subscription
 from aelf_p2p.services.network import BroadcastReport
+from aelf_p2p.transports.grpc import GrpcTransport
 from aelf_p2p.transports.memory import MemoryHub
+from aelf_p2p.transports.net.limits import Rate, WireLimits
+from aelf_p2p.transports.tcp import TcpTransport
 
 __all__ = [
     "AbnormalPeerFound",
@@ -89,6 +92,7 @@ __all__ = [
     "Event",
     "EventsMissed",
     "FullBufferError",
+    "GrpcTransport",
     "HandlerError",
     "HandshakeRefusedError",
     "Identity",
@@ -118,6 +122,7 @@ __all__ = [
     "PeerStatus",
     "PeerUnstableError",
     "ProtocolViolationError",
+    "Rate",
     "RpcChannel",
     "RpcError",
     "Scheme",
@@ -125,6 +130,7 @@ __all__ = [
     "StoreError",
     "Subscription",
     "SyncState",
+    "TcpTransport",
     "Transaction",
     "TransactionAccepted",
     "TransactionsReceived",
@@ -132,6 +138,7 @@ __all__ = [
     "TransportError",
     "UnknownParentError",
     "UnrecoverableError",
+    "WireLimits",
     "open_node",
     "read_key_file",
     "seal_key",

@@ -30,23 +30,51 @@ Metadata = Mapping[str, str | bytes]
 
 
 class MessageStream(Protocol):
-    """Encoded messages both ways, each way in order. One task sends and one receives at a time."""
+    """Encoded messages both ways, each way in order. One task sends and one receives at a time.
+
+    What a message of the other side may weigh, by method and direction, is in
+    ``aelf_p2p.core.message_sizes``: ``max_request_bytes`` for a server, ``max_reply_bytes`` for a
+    client, and of these what ``before_trust`` leaves until ``trust`` is called.
+    """
 
     async def send_many(self, messages: Sequence[bytes]) -> None:
         """Send messages in one go; returns when the transport has room for more.
 
-        A cancelled send has sent some prefix of the messages, each whole. Raises TransportError.
+        A cancelled send has sent some prefix of the messages, each whole. Raises TransportError;
+        of it CallFailedError(RESOURCE_EXHAUSTED) for a message over MAX_MESSAGE_BYTES (100 MiB),
+        which is not sent, nor are those behind it. The call goes on.
         """
 
     async def receive_many(self) -> list[bytes]:
-        """All messages that have arrived, at least one; waits when there is none.
+        """Messages that have arrived, at least one; waits when there is none.
 
         An empty list says that the other side has ended its half and all is read. Raises
         CallFailedError when it ended the call with a status that is not OK, else TransportError.
+
+        A message over the limit, in force when it is read, raises
+        CallFailedError(RESOURCE_EXHAUSTED) with its size and the limit in the details, after those
+        before it were read. A client's call is then over, as after a reset. A server reads no more,
+        and the call ends as its handler does: with that status when the handler lets it through.
+        Other calls of the connection go on.
         """
 
     async def send_eof(self) -> None:
         """End our half: the other side reads an empty list after all that was sent."""
+
+    def trust(self) -> None:
+        """The other side has proved who it is: by a handshake on this call, or a valid session.
+
+        What the transport limits for strangers ends: for the connection the bytes that they may
+        leave unread and the time that they have until their handshake, for this call the
+        ``max_message_before_handshake_bytes`` of a message. Never blocks; without effect when
+        repeated, or when the call is over.
+        """
+
+    def limit_messages(self, max_bytes: int) -> None:
+        """What the other side's messages on this call may weigh from now on, trusted or not.
+
+        In place of the method's own limit. Never blocks; without effect when the call is over.
+        """
 
 
 class RpcChannel(Protocol):
@@ -56,10 +84,21 @@ class RpcChannel(Protocol):
     def is_open(self) -> bool:
         """Whether new calls can still be made."""
 
+    async def wait_draining(self) -> None:
+        """Wait until the other side says that it takes no more calls, as before it stops.
+
+        What is under way may still end; whoever holds a long-lived call should leave it. Raises
+        TransportError when the connection is lost instead.
+        """
+
     async def call(
         self, method: Method, request: bytes, *, metadata: Metadata, timeout_s: float
     ) -> bytes:
-        """One unary call. Raises CallFailedError for their status, else TransportError."""
+        """One unary call. Raises CallFailedError for their status, else TransportError.
+
+        The reply may weigh ``max_reply_bytes(method)``: a larger one, and a request over
+        MAX_MESSAGE_BYTES, are CallFailedError(RESOURCE_EXHAUSTED) too.
+        """
 
     def open_stream(
         self, method: Method, *, metadata: Metadata

@@ -6,7 +6,7 @@ They differ only in who shook hands first. The peer's nursery owns the stream's 
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -18,15 +18,18 @@ from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import envelope_body, reply_prefix, request_prefix
 from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import (
+    CallFailedError,
     FullBufferError,
     HandlerError,
     MalformedError,
     NetworkError,
     NotConnectedError,
     PeerUnstableError,
+    StatusCode,
     TransportError,
     UnrecoverableError,
 )
+from aelf_p2p.core.message_sizes import MAX_MESSAGE_BYTES, max_unasked_bytes
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.payloads import (
     NodeRecord,
@@ -42,7 +45,7 @@ from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.peers.outbox import Outbox
 from aelf_p2p.peers.stream_session import StreamSession
-from aelf_p2p.wire import DisconnectReason, MessageType
+from aelf_p2p.wire import DisconnectReason, MessageType, StreamMessage
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ _POLITE = {
     CloseReason.ABNORMAL,
     CloseReason.BANNED,
 }
+_REQUESTS_FOR_BLOCKS: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS}
 
 
 @dataclass(eq=False)
@@ -90,6 +94,8 @@ class StreamPeer:
         self.chain = chain
         self.bit = bit
         self.close_reason: CloseReason | None = None
+        self.status = PeerStatus.UNCONFIRMED
+        """Whether it is ready, and why not; looked at for each broadcast."""
         self._stream = stream
         self._early = early
         self._sessions = sessions
@@ -100,6 +106,7 @@ class StreamPeer:
         if greeting is not None:
             self._outbox.post_nowait(greeting)
         self._pending: PendingRequests[_Waiter] = PendingRequests(options.max_pending_requests)
+        self._awaited_blocks = 0  # unanswered requests for blocks
         self._session = StreamSession(
             peer=self,
             sessions=sessions,
@@ -107,6 +114,7 @@ class StreamPeer:
             options=options,
             reply_prefix=reply_prefix(sessions.theirs),
             post_nowait=self._outbox.post_nowait,
+            acknowledge=self._outbox.acknowledge_bytes,
             match_reply=self._match_reply,
             confirm=self.confirmed_by_peer,
         )
@@ -120,13 +128,6 @@ class StreamPeer:
         return f"<StreamPeer {self.info} {self.status.name}>"
 
     # --- what services see ---
-
-    @property
-    def status(self) -> PeerStatus:
-        """Whether it is ready, and why not."""
-        if self.close_reason is not None:
-            return PeerStatus.CLOSED
-        return PeerStatus.READY if self._confirmed.is_set() else PeerStatus.UNCONFIRMED
 
     def accepts_session(self, shown: str | bytes) -> bool:
         """Whether this is the session id that we announced to it; hex text or bytes."""
@@ -149,7 +150,7 @@ class StreamPeer:
 
     def enqueue(self, item: BroadcastItem) -> DropReason | None:
         """Queue a broadcast; never blocks. Returns None, or why it was not queued (and counted)."""
-        if self.close_reason is not None or not self._confirmed.is_set():
+        if self.status is not PeerStatus.READY:
             self._outbox.queues.dropped[item.kind, DropReason.NOT_READY] += 1
             return DropReason.NOT_READY
         return self._outbox.enqueue_nowait(item)
@@ -204,6 +205,8 @@ class StreamPeer:
 
     def confirmed_by_peer(self) -> None:
         """CONFIRM_HAND_SHAKE arrived: on the stream, or by the unary call."""
+        if self.close_reason is None:
+            self.status = PeerStatus.READY
         self._confirmed.set()
         self._settled.set()
 
@@ -216,6 +219,7 @@ class StreamPeer:
         """Begin to end the connection; the first reason stays."""
         if self.close_reason is None:
             self.close_reason = reason
+            self.status = PeerStatus.CLOSED
             self._closing.set()
             self._settled.set()
 
@@ -241,12 +245,14 @@ class StreamPeer:
                 await self._closing.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            cancelled = self.close_reason is None
             self.close(CloseReason.SHUTDOWN)  # without effect unless we were cancelled
             for waiter in self._pending.clear():  # nobody reads replies any more
                 waiter.done.set()
             try:
-                if self._owes_goodbye():
-                    await self._say_goodbye()
+                if self._owes_goodbye() and not await self._say_goodbye() and cancelled:
+                    # An acceptor's peer is cancelled too when the dialer is gone.
+                    self.close_reason = CloseReason.LOST
             finally:
                 self._outbox.close()
                 self._closed.set()
@@ -264,8 +270,13 @@ class StreamPeer:
                 await self._session.take_untrusted(messages)
                 messages = await self._stream.receive_many()
         except TransportError as exc:
-            log.debug("%s: the stream broke: %s", self.info, exc)
-        self.close(CloseReason.LOST)
+            # A message over the limit: no server has a reason to end a stream with this status.
+            if isinstance(exc, CallFailedError) and exc.code is StatusCode.RESOURCE_EXHAUSTED:
+                log.info("%s: dropped for breaking the protocol: %s", self.info, exc.details)
+                self.close(CloseReason.VIOLATION)
+            else:
+                log.debug("%s: the stream broke: %s", self.info, exc)
+        self.close(CloseReason.LOST)  # without effect on one that is closed
 
     async def _send(self) -> None:
         try:
@@ -305,19 +316,24 @@ class StreamPeer:
             if self._last_heard < asked_at:
                 raise
 
-    async def _say_goodbye(self) -> None:
-        """DISCONNECT, then the end of our half; an answer of the other side is its own end."""
+    async def _say_goodbye(self) -> bool:
+        """DISCONNECT, then the end of our half; an answer of the other side is its own end.
+
+        False when the other side was gone before."""
         payload = DisconnectReason(why=DisconnectReason.SHUTDOWN).SerializeToString()
         body = envelope_body(MessageType.DISCONNECT, self._environment.new_request_id(), payload)
         deadline = trio.current_time() + self._options.goodbye_timeout_s
         with trio.CancelScope(deadline=deadline, shield=True):
             try:
                 await self._stream.send_many([self._prefix + body])
+            except TransportError as exc:
+                log.debug("%s: gone before our goodbye: %s", self.info, exc)
+                return False
+            with suppress(TransportError):  # gone, but it has heard
                 await self._stream.send_eof()
                 while await self._stream.receive_many():
                     pass
-            except TransportError as exc:
-                log.debug("%s: gone before our goodbye: %s", self.info, exc)
+        return True
 
     # --- requests ---
 
@@ -332,8 +348,10 @@ class StreamPeer:
             self._outbox.post_nowait(
                 self._prefix + envelope_body(message_type, request_id, request)
             )
-            with trio.move_on_after(timeout_s):
-                await waiter.done.wait()
+            for_blocks = message_type in _REQUESTS_FOR_BLOCKS
+            with self._room_for_blocks(waiter) if for_blocks else nullcontext():
+                with trio.move_on_after(timeout_s):
+                    await waiter.done.wait()
         finally:
             self._pending.discard(request_id)
         if waiter.reply is not None:
@@ -343,14 +361,31 @@ class StreamPeer:
             raise UnrecoverableError(f"{self.info} was closed before it answered {name}")
         raise PeerUnstableError(f"{self.info} did not answer {name} within {timeout_s:g} s")
 
-    def _match_reply(self, request_id: str, message_type: int, reply: bytes) -> bool:
-        """Give a reply to what waits for it; False when nothing does."""
-        if self._outbox.acknowledge(request_id, message_type):
+    @contextmanager
+    def _room_for_blocks(self, waiter: _Waiter) -> Iterator[None]:
+        """The peer's messages may be as large as any, until it has answered.
+
+        They still may after a timeout, until another such request is answered: the late reply of a
+        peer that is honest and slow must not break the stream.
+        """
+        self._awaited_blocks += 1
+        self._stream.limit_messages(MAX_MESSAGE_BYTES)
+        try:
+            yield
+        finally:
+            self._awaited_blocks -= 1
+            if waiter.reply is not None and not self._awaited_blocks:
+                self._stream.limit_messages(max_unasked_bytes(self._options))
+
+    def _match_reply(self, reply: StreamMessage, data: bytes) -> bool:
+        """Give a reply, of these bytes, to what waits for it; False when nothing does."""
+        request_id, message_type = reply.request_id, reply.message_type
+        if self._outbox.acknowledge(request_id, message_type, data):
             return True
         waiter = self._pending.match(request_id, message_type)
         if waiter is None:
             return False
-        waiter.resolve(reply)
+        waiter.resolve(reply.message)
         return True
 
 

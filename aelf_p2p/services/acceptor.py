@@ -5,7 +5,7 @@ from collections import Counter
 
 import trio
 
-from aelf_p2p.contracts import IncomingCall, LivePeer, Metadata, SessionHandler
+from aelf_p2p.contracts import IncomingCall, LivePeer, SessionHandler
 from aelf_p2p.core.admission import RefusalReason
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY, META_SESSION_ID
@@ -26,18 +26,11 @@ from aelf_p2p.wire import methods as m
 
 log = logging.getLogger(__name__)
 
-_BROADCASTS = {
-    m.BLOCK_BROADCAST_STREAM: MessageType.BLOCK_BROADCAST,
-    m.TRANSACTION_BROADCAST_STREAM: MessageType.TRANSACTION_BROADCAST,
-    m.ANNOUNCEMENT_BROADCAST_STREAM: MessageType.ANNOUNCEMENT_BROADCAST,
-    m.LIB_ANNOUNCEMENT_BROADCAST_STREAM: MessageType.LIB_ANNOUNCEMENT_BROADCAST,
-}
 _REQUESTS = {
     m.REQUEST_BLOCK: MessageType.REQUEST_BLOCK,
     m.REQUEST_BLOCKS: MessageType.REQUEST_BLOCKS,
     m.GET_NODES: MessageType.GET_NODES,
 }
-_WITHOUT_SESSION = {m.PING, m.DO_HANDSHAKE}
 _REFUSAL_CODES = {
     RefusalReason.BANNED: HandshakeError.CONNECTION_REFUSED,
     RefusalReason.POOL_FULL: HandshakeError.CONNECTION_REFUSED,
@@ -76,8 +69,8 @@ class Acceptor:
         method = call.method
         if method == m.REQUEST_BY_STREAM:
             await self._accept_stream(call)
-        elif method in _BROADCASTS:
-            await self._receive_broadcasts(call, _BROADCASTS[method])
+        elif method in m.BROADCAST_STREAMS:
+            await self._receive_broadcasts(call, m.BROADCAST_STREAMS[method])
         else:
             request = await self._receive_request(call)
             try:
@@ -93,7 +86,7 @@ class Acceptor:
             return b""
         if call.method == m.DO_HANDSHAKE:
             return self._do_handshake(request)
-        peer = self._authenticate(call.metadata)
+        peer = self._authenticate(call)
         if call.method in _REQUESTS:
             return await self._serve_request(peer, _REQUESTS[call.method], request)
         if call.method == m.CONFIRM_HANDSHAKE:
@@ -139,9 +132,12 @@ class Acceptor:
             )
         return remote
 
-    def _authenticate(self, metadata: Metadata) -> LivePeer:
-        """The peer that a call speaks for. Raises CallFailedError(CANCELLED), as C# does."""
-        key, session = metadata.get(META_PUBLIC_KEY), metadata.get(META_SESSION_ID)
+    def _authenticate(self, call: IncomingCall) -> LivePeer:
+        """The peer that a call speaks for, trusted from now on.
+
+        Raises CallFailedError(CANCELLED), as C# does.
+        """
+        key, session = call.metadata.get(META_PUBLIC_KEY), call.metadata.get(META_SESSION_ID)
         if isinstance(key, str) and isinstance(session, bytes):
             peer = self._connections.context.pool.get(_key_bytes_untrusted(key))
             # The text itself is compared too: keys are lower-case hex (protocol §3).
@@ -150,20 +146,18 @@ class Acceptor:
                 and peer.info.public_key.hex() == key
                 and peer.accepts_session(session)
             ):
+                call.stream.trust()
                 return peer
         raise CallFailedError(StatusCode.CANCELLED, "no session")
 
     # --- client streams ---
 
     async def _receive_broadcasts(self, call: IncomingCall, message_type: int) -> None:
-        peer = self._authenticate(call.metadata)
-        most = self._connections.context.options.max_broadcast_bytes(message_type)
+        peer = self._authenticate(call)
         while messages := await call.stream.receive_many():
             for payload in messages:
                 if peer.close_reason is not None:  # the session ended, though the call did not
                     raise CallFailedError(StatusCode.CANCELLED, "no session")
-                if len(payload) > most:
-                    raise CallFailedError(StatusCode.RESOURCE_EXHAUSTED, f"over {most} bytes")
                 try:
                     content = parse_broadcast_untrusted(message_type, payload)
                 except MalformedError as exc:  # protocol §2: C# ends it with UNKNOWN
@@ -187,6 +181,7 @@ class Acceptor:
             log.debug("refused a stream of %s: %s", call.caller.host, exc)
             await call.stream.send_many([opening.reply(refusal(exc.code))])
             return
+        call.stream.trust()
         connected = False
         try:
             async with trio.open_nursery() as nursery:
@@ -252,20 +247,15 @@ class Acceptor:
 
     async def _receive_request(self, call: IncomingCall) -> bytes:
         """The one request of a unary call."""
-        options = self._connections.context.options
-        most = options.max_request_bytes
-        if call.method in _WITHOUT_SESSION:
-            most = options.max_message_before_handshake_bytes
+        timeout_s = self._connections.context.options.first_message_timeout_s
         requests: list[bytes] = []
-        with trio.move_on_after(options.first_message_timeout_s) as scope:
+        with trio.move_on_after(timeout_s) as scope:
             while messages := await call.stream.receive_many():
                 requests += messages
                 if len(requests) > 1:
                     break
         if scope.cancelled_caught:
             raise CallFailedError(StatusCode.DEADLINE_EXCEEDED, "no request came")
-        if sum(map(len, requests)) > most:
-            raise CallFailedError(StatusCode.RESOURCE_EXHAUSTED, f"over {most} bytes")
         if len(requests) != 1:
             raise CallFailedError(StatusCode.INVALID_ARGUMENT, "a unary call takes one request")
         return requests[0]

@@ -18,7 +18,7 @@ from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.wire import MessageType
 
 MAX_REPLY_BYTES = 99 * MIB
-"""A BlockList stops here; the limit of a message is 100 MiB, its envelope included."""
+"""A reply's blocks stop here; the limit of a message is 100 MiB, its envelope included."""
 
 
 class Answers:
@@ -42,6 +42,8 @@ class Answers:
         if block_hash is None or not self._context.sync.finished:
             return encode_block_reply(None)
         block = await self._context.store.get_block(block_hash)
+        if block is not None and block.size > MAX_REPLY_BYTES:
+            block = None  # the reply would not pass
         if block is not None:
             known = self._context.known.blocks
             known.add(block_hash, peer.bit, trio.current_time())

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -16,6 +17,7 @@ from aelf_p2p.core.errors import (
     MalformedError,
     NetworkError,
     ProtocolViolationError,
+    TransportError,
 )
 from aelf_p2p.core.handshake import ReceivedHandshake
 from aelf_p2p.core.peer_info import CloseReason
@@ -137,7 +139,7 @@ class DialedPeers:
                 async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
                     peer = await self._shake_hands(stream, endpoint, dial, key)
                     if peer is not None:
-                        await self._run_peer(peer, report)
+                        await self._run_peer(peer, channel, report)
         if not report.done:
             await self._report_other(key, endpoint, report)
 
@@ -169,6 +171,7 @@ class DialedPeers:
             raise
         if remote.public_key != key:
             raise ProtocolViolationError(f"{endpoint} changed its key between two handshakes")
+        stream.trust()
         if not connections.own_dial_stays(dial, remote):
             return None
         return connections.add_peer(
@@ -203,7 +206,7 @@ class DialedPeers:
             f"the connection to {endpoint} that was to stay instead of this one did not come",
         )
 
-    async def _run_peer(self, peer: LivePeer, report: _Report) -> None:
+    async def _run_peer(self, peer: LivePeer, channel: RpcChannel, report: _Report) -> None:
         """Confirm, report, and live with the peer until it is closed.
 
         Reports nothing when the other side's dial took its place before the confirmation.
@@ -212,7 +215,7 @@ class DialedPeers:
         failure: AelfP2PError | None = None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(peer.run)
+                nursery.start_soon(_run_on, channel, peer)
                 try:
                     await peer.confirm()
                 except NetworkError as exc:
@@ -227,3 +230,18 @@ class DialedPeers:
             self._connections.peer_gone(peer, was_connected=connected)
         if failure is not None:
             raise failure
+
+
+async def _run_on(channel: RpcChannel, peer: LivePeer) -> None:
+    """A peer's life on a channel. A C# node that stops drains its connections, and then waits for
+    their streams to end (protocol §3.4): so ours does."""
+
+    async def leave_with_the_channel() -> None:
+        with suppress(TransportError):  # of a loss the stream tells
+            await channel.wait_draining()
+            peer.close(CloseReason.DISCONNECTED_BY_PEER)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave_with_the_channel)
+        await peer.run()
+        nursery.cancel_scope.cancel()

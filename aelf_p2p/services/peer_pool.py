@@ -54,7 +54,8 @@ class PeerPool:
 
     def ready(self) -> list[LivePeer]:
         """The peers that requests and broadcasts go to."""
-        return [peer for peer in self._peers.values() if peer.status is PeerStatus.READY]
+        is_ready = PeerStatus.READY
+        return [peer for peer in self._peers.values() if peer.status is is_ready]
 
     def count_beside(self, public_key: bytes, host: str) -> PoolCount:
         """What the pool holds for the admission of a newcomer, its own older entry left out."""

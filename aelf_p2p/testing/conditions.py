@@ -20,7 +20,9 @@ import trio
 
 from aelf_p2p.core.endpoint import Endpoint, normalise_host
 from aelf_p2p.core.errors import ConnectionLostError, MisuseError, TransportError
-from aelf_p2p.transports.memory import MemoryConnection, MemoryHub, MemoryListener, MemoryPipe
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.transports.memory import MemoryConnection, MemoryHub, MemoryListener
+from aelf_p2p.transports.memory_pipe import MemoryPipe
 
 Latency = float | Callable[[random.Random], float]
 """Seconds one way: the same for every message, or drawn for each from the hub's randomness."""
@@ -34,8 +36,14 @@ class ConditionedHub(MemoryHub):
     need not exist yet.
     """
 
-    def __init__(self, *, latency_s: Latency = 0.0, rng: random.Random | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        options: NetworkOptions | None = None,
+        *,
+        latency_s: Latency = 0.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        super().__init__(options)
         self._latency = _checked(latency_s)
         self._link_latency: dict[tuple[str, str], Latency] = {}
         self._rng = random.Random(0) if rng is None else rng

@@ -4,10 +4,8 @@ A :class:`MemoryHub` is a network of its own: hosts are names, listeners are fou
 nothing leaves the process. ``aelf_p2p.testing`` lays latency, stalls, cuts and partitions over it.
 """
 
-import logging
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count, cycle
 
@@ -24,122 +22,73 @@ from aelf_p2p.core.errors import (
     StatusCode,
     TransportError,
 )
+from aelf_p2p.core.message_sizes import (
+    MAX_MESSAGE_BYTES,
+    before_trust,
+    max_reply_bytes,
+    max_request_bytes,
+)
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.transports.handlers import run_handler
+from aelf_p2p.transports.memory_pipe import MemoryPipe
+from aelf_p2p.transports.unary import call_unary
 from aelf_p2p.wire.methods import Method
-
-log = logging.getLogger(__name__)
-
-DEFAULT_WINDOW_BYTES = 256 * 1024
-
-MESSAGE_OVERHEAD_BYTES = 64
-"""What a message takes of the window beside its own bytes, so that empty ones are bounded too."""
 
 _EPHEMERAL_PORTS = range(49152, 65536)
 
 
-class MemoryPipe:
-    """One way of one call: whole messages in order, about ``window_bytes`` of them unread.
-
-    A sender that finds the window full waits for the reader, which is how a transport pushes back.
-    The last message to enter may be of any size, so that one larger than the window still passes.
-    """
-
-    def __init__(self, window_bytes: int = DEFAULT_WINDOW_BYTES) -> None:
-        self._window_bytes = window_bytes
-        self._messages: deque[bytes] = deque()
-        self._bytes = 0
-        self._ended = False
-        self._error: TransportError | None = None
-        self._sender_error: TransportError | None = None
-        self._changed = trio.lowlevel.ParkingLot()
-
-    @property
-    def unread_bytes(self) -> int:
-        """What was sent and is not read yet, with MESSAGE_OVERHEAD_BYTES for each message."""
-        return self._bytes
-
-    async def send_many(self, messages: Sequence[bytes]) -> None:
-        """Append messages, waiting for room; raises what the pipe was broken with."""
-        await trio.lowlevel.checkpoint()
-        for message in messages:
-            while self._bytes >= self._window_bytes and self._sender_error is None:
-                await self._changed.park()
-            if self._sender_error is not None:
-                raise self._sender_error.with_traceback(None)  # it may be raised many times
-            if self._ended:
-                raise MisuseError("a message sent after the end of its stream")
-            self._put(message)
-            self._bytes += len(message) + MESSAGE_OVERHEAD_BYTES
-            self._changed.unpark_all()
-
-    async def receive_many(self) -> list[bytes]:
-        """All unread messages; an empty list at the end."""
-        await trio.lowlevel.checkpoint()
-        await self._wait_readable()
-        if messages := self._take():
-            self._bytes -= sum(len(message) + MESSAGE_OVERHEAD_BYTES for message in messages)
-            self._changed.unpark_all()
-            return messages
-        if self._error is not None:
-            raise self._error.with_traceback(None)
-        return []
-
-    def _put(self, message: bytes) -> None:
-        """Append a message; ``testing`` overrides this, ``_take`` and ``_wait_readable``."""
-        self._messages.append(message)
-
-    def _take(self) -> list[bytes]:
-        """Remove what can be read now."""
-        messages = list(self._messages)
-        self._messages.clear()
-        return messages
-
-    async def _wait_readable(self) -> None:
-        """Wait until a message, the end or an error can be read."""
-        while not self._messages and self._error is None and not self._ended:
-            await self._changed.park()
-
-    def end(self) -> None:
-        """The sender's half is complete."""
-        self._ended = True
-        self._changed.unpark_all()
-
-    def fail(
-        self,
-        error: TransportError,
-        *,
-        sender_error: TransportError | None = None,
-        discard: bool = False,
-    ) -> None:
-        """Break the pipe, unless it ended before; ``discard`` what is unread, as a reset does.
-
-        The reader gets ``error``; the sender ``sender_error``, when the two ends know it as
-        different things.
-        """
-        if discard:
-            self._messages.clear()
-            self._bytes = 0
-        if self._error is None and (discard or not self._ended):
-            self._error = error
-            self._sender_error = sender_error or error
-        self._changed.unpark_all()
-
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _End:
     """One end of a call: a MessageStream."""
 
     incoming: MemoryPipe
     outgoing: MemoryPipe
+    trusted_max_bytes: int
+    """What a message may weigh once the other side has proved who it is."""
+    max_bytes: int
+    """What it may weigh now."""
+    refuse: Callable[[CallFailedError], None]
+    """Ends what is to end when a message weighs more."""
+    _arrived: list[bytes] = field(default_factory=list)
+    """Out of the pipe and not read: it begins with a message that was over the limit."""
 
     async def send_many(self, messages: Sequence[bytes]) -> None:
-        await self.outgoing.send_many(messages)
+        sendable = next((n for n, m in enumerate(messages) if len(m) > MAX_MESSAGE_BYTES), None)
+        await self.outgoing.send_many(messages[:sendable])
+        if sendable is not None:
+            raise _too_large(messages[sendable], MAX_MESSAGE_BYTES)
 
     async def receive_many(self) -> list[bytes]:
-        return await self.incoming.receive_many()
+        if self._arrived:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._arrived = await self.incoming.receive_many()
+        messages, self._arrived = self._arrived, []
+        for number, message in enumerate(messages):
+            if len(message) > self.max_bytes:
+                if number == 0:
+                    error = _too_large(message, self.max_bytes)
+                    self.refuse(error)
+                    raise error
+                messages, self._arrived = messages[:number], messages[number:]
+                break
+        return messages
 
     async def send_eof(self) -> None:
         await trio.lowlevel.checkpoint()
         self.outgoing.end()
+
+    def trust(self) -> None:
+        self.max_bytes = self.trusted_max_bytes
+
+    def limit_messages(self, max_bytes: int) -> None:
+        self.max_bytes = self.trusted_max_bytes = max_bytes
+
+
+def _too_large(message: bytes, max_bytes: int) -> CallFailedError:
+    return CallFailedError(
+        StatusCode.RESOURCE_EXHAUSTED, f"a message of {len(message)} bytes, over {max_bytes}"
+    )
 
 
 @dataclass(eq=False)
@@ -156,6 +105,30 @@ class _Call:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     left: bool = False
     handled: bool = False
+
+    def caller_end(self, options: NetworkOptions) -> _End:
+        """The caller's MessageStream; a reply that is too large resets the call."""
+        most = max_reply_bytes(self.method, options)
+        reset = ConnectionLostError(f"{self.method.name} was reset by its caller")
+        return _End(
+            incoming=self.response,
+            outgoing=self.request,
+            trusted_max_bytes=most,
+            max_bytes=before_trust(self.method, most, options),
+            refuse=lambda error: self.abort(error, reset),
+        )
+
+    def handler_end(self, options: NetworkOptions) -> _End:
+        """The handler's MessageStream; after a request that is too large it can still answer."""
+        most = max_request_bytes(self.method, options)
+        unread = ConnectionLostError(f"{self.method.name} is not read any more")
+        return _End(
+            incoming=self.request,
+            outgoing=self.response,
+            trusted_max_bytes=most,
+            max_bytes=before_trust(self.method, most, options),
+            refuse=lambda error: self.request.fail(error, sender_error=unread, discard=True),
+        )
 
     def abort(self, caller_error: TransportError, handler_error: TransportError) -> None:
         """End it at once: the handler is cancelled, whoever waits on either end gets its error."""
@@ -184,30 +157,25 @@ class MemoryConnection:
     listener: MemoryListener
     calls: dict[int, _Call] = field(default_factory=dict)
     lost: TransportError | None = None
+    ending: trio.Event = field(default_factory=trio.Event)
 
     @property
     def is_open(self) -> bool:
         """Whether new calls can still be made."""
         return self.lost is None and not self.listener.closing
 
+    async def wait_draining(self) -> None:
+        """Wait until the listener closes. Raises what the connection was lost by instead."""
+        await self.ending.wait()
+        if self.lost is not None and not self.listener.closing:
+            raise self.lost.with_traceback(None)  # it may be raised many times
+
     async def call(
         self, method: Method, request: bytes, *, metadata: Metadata, timeout_s: float
     ) -> bytes:
         """One unary call."""
-        with trio.move_on_after(timeout_s):
-            async with self.open_stream(method, metadata=metadata) as stream:
-                # A handler may answer without reading; what became of the call is read below.
-                with suppress(TransportError):
-                    await stream.send_many([request])
-                    await stream.send_eof()
-                replies: list[bytes] = []
-                while len(replies) < 2 and (batch := await stream.receive_many()):
-                    replies += batch
-            if len(replies) != 1:
-                many = "several replies" if replies else "no reply"
-                raise CallFailedError(StatusCode.INTERNAL, f"{many} to a unary call")
-            return replies[0]
-        raise DeadlineExceededError(f"{method.name} was not answered within {timeout_s:g} s")
+        opening = self.open_stream(method, metadata=metadata)
+        return await call_unary(method, opening, request, timeout_s)
 
     @asynccontextmanager
     async def open_stream(self, method: Method, *, metadata: Metadata) -> AsyncIterator[_End]:
@@ -227,7 +195,7 @@ class MemoryConnection:
         self.calls[number] = call
         self.listener.nursery.start_soon(self._serve, number, call, name=f"serve {method.name}")
         try:
-            yield _End(incoming=call.response, outgoing=call.request)
+            yield call.caller_end(self.hub.options)
         finally:
             call.left = True
             if call.handled:
@@ -240,26 +208,16 @@ class MemoryConnection:
 
     async def _serve(self, number: int, call: _Call) -> None:
         """Run the handler of one call, and end the call as the handler ended."""
-        stream = _End(incoming=call.request, outgoing=call.response)
+        stream = call.handler_end(self.hub.options)
         incoming = IncomingCall(call.method, call.metadata, self.caller, stream)
         try:
-            with call.scope:
-                await self.listener.handler(incoming)
-                call.response.end()
-        except CallFailedError as exc:
-            # Its own copy: a cause or a context stays on this side.
-            call.response.fail(CallFailedError(exc.code, exc.details))
-        except Exception as exc:  # whatever a handler does, its neighbours live on
-            if not (isinstance(exc, TransportError) and call.scope.cancel_called):
-                log.exception("the handler of %s failed", call.method.name)
-            call.response.fail(CallFailedError(StatusCode.UNKNOWN))
-        except BaseExceptionGroup as group:
-            # It failed in several tasks while it was cancelled: only the cancellation goes on.
-            failures, others = group.split(Exception)
-            if failures is not None:
-                log.error("the handler of %s failed", call.method.name, exc_info=failures)
-            if others is not None:
-                raise others from None
+            outcome = await run_handler(self.listener.handler, incoming, call.scope)
+            if outcome is not None:
+                code, details = outcome
+                if code is StatusCode.OK:
+                    call.response.end()
+                else:
+                    call.response.fail(CallFailedError(code, details))
         finally:
             gone = ConnectionLostError(f"{call.method.name} was ended by the other side")
             call.response.fail(gone)  # without effect when it ended above
@@ -282,15 +240,20 @@ class MemoryConnection:
         self.hub.connections.pop(self, None)
         if self.lost is None:
             self.lost = caller_error
+            self.ending.set()
             for call in list(self.calls.values()):
                 if in_flight or not call.handled:
                     call.abort(caller_error, handler_error)
 
 
 class MemoryHub:
-    """An in-process network. ``transport(host)`` is what a node on that host is given."""
+    """An in-process network. ``transport(host)`` is what a node on that host is given.
 
-    def __init__(self) -> None:
+    Of the ``options`` it needs what a message may weigh, the same for all its hosts.
+    """
+
+    def __init__(self, options: NetworkOptions | None = None) -> None:
+        self.options = NetworkOptions() if options is None else options
         self.listeners: dict[Endpoint, MemoryListener] = {}
         self.connections: dict[MemoryConnection, None] = {}  # a dict: iteration in order of dialing
         self.callers: set[Endpoint] = set()
@@ -324,6 +287,9 @@ class MemoryHub:
     def close_listener(self, listener: MemoryListener) -> None:
         """No more connections and calls to it; without effect when it is closed."""
         listener.closing = True
+        for connection in self.connections:
+            if connection.listener is listener:
+                connection.ending.set()
         if self.listeners.get(listener.endpoint) is listener:
             del self.listeners[listener.endpoint]
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from aelf_p2p.wire import MessageType
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -18,6 +20,8 @@ class Method:
     name: str
     client_streaming: bool = False
     server_streaming: bool = False
+    compressed_reply: bool = False
+    """AElf's servers compress the reply with gzip (protocol §3.4)."""
 
 
 PING: Final = Method("/PeerService/Ping", "Ping")
@@ -25,7 +29,7 @@ CHECK_HEALTH: Final = Method("/PeerService/CheckHealth", "CheckHealth")
 DO_HANDSHAKE: Final = Method("/PeerService/DoHandshake", "DoHandshake")
 CONFIRM_HANDSHAKE: Final = Method("/PeerService/ConfirmHandshake", "ConfirmHandshake")
 REQUEST_BLOCK: Final = Method("/PeerService/RequestBlock", "RequestBlock")
-REQUEST_BLOCKS: Final = Method("/PeerService/RequestBlocks", "RequestBlocks")
+REQUEST_BLOCKS: Final = Method("/PeerService/RequestBlocks", "RequestBlocks", compressed_reply=True)
 GET_NODES: Final = Method("/PeerService/GetNodes", "GetNodes")
 DISCONNECT: Final = Method("/PeerService/Disconnect", "Disconnect")
 BLOCK_BROADCAST_STREAM: Final = Method(
@@ -67,3 +71,13 @@ METHODS: Final[Mapping[str, Method]] = MappingProxyType(
     }
 )
 """Every method by its path."""
+
+BROADCAST_STREAMS: Final[Mapping[Method, int]] = MappingProxyType(
+    {
+        BLOCK_BROADCAST_STREAM: MessageType.BLOCK_BROADCAST,
+        TRANSACTION_BROADCAST_STREAM: MessageType.TRANSACTION_BROADCAST,
+        ANNOUNCEMENT_BROADCAST_STREAM: MessageType.ANNOUNCEMENT_BROADCAST,
+        LIB_ANNOUNCEMENT_BROADCAST_STREAM: MessageType.LIB_ANNOUNCEMENT_BROADCAST,
+    }
+)
+"""The client streams that carry one kind of broadcast each, and its type on RequestByStream."""

@@ -24,7 +24,7 @@ from aelf_p2p.core.payloads import BroadcastContent
 from aelf_p2p.core.peer_info import PeerInfo
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.peers.stream_peer import StreamPeer
-from aelf_p2p.transports.memory import MemoryPipe
+from aelf_p2p.transports.memory_pipe import MemoryPipe
 
 REQUEST, REPLY = 1, 2
 (
@@ -84,6 +84,8 @@ class End:
 
     incoming: MemoryPipe
     outgoing: MemoryPipe
+    max_bytes: int = 0
+    """What ``limit_messages`` was told last, 0 for nothing; transports keep to it."""
 
     async def send_many(self, messages: Sequence[bytes]) -> None:
         await self.outgoing.send_many(messages)
@@ -95,12 +97,19 @@ class End:
         await trio.lowlevel.checkpoint()
         self.outgoing.end()
 
+    def trust(self) -> None:
+        raise AssertionError("whoever makes a peer trusts its stream before")
+
+    def limit_messages(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+
 
 class ForeignSide:
     """What a test writes and reads as the other node."""
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: End, peer_end: End) -> None:
         self.end = end
+        self.peer_end = peer_end
         self._read: deque[Any] = deque()
 
     async def send_raw(self, *messages: bytes) -> None:
@@ -198,6 +207,11 @@ class Pair:
     nursery: trio.Nursery
 
     @property
+    def max_bytes(self) -> int:
+        """What the peer let our messages weigh; 0 while it said nothing."""
+        return self.side.peer_end.max_bytes
+
+    @property
     def ignored(self) -> dict[str, int]:
         return dict(self.peer.statistics().ignored)
 
@@ -221,13 +235,14 @@ def make_peer(
     revision: int = 0,
 ) -> tuple[StreamPeer, ForeignSide, Handler]:
     ours, others = MemoryPipe(window_bytes), MemoryPipe(window_bytes)
+    end = End(incoming=others, outgoing=ours)
     handler = Handler()
     start = trio.current_time()
     environment = Environment(
         lambda: EPOCH_NS + round((trio.current_time() - start) * 1e9), Random(1)
     )
     peer = StreamPeer(
-        End(incoming=others, outgoing=ours),
+        end,
         info=make_info(revision),
         chain=PeerChain(bytes(32), 0, bytes(32), 0),
         bit=1,
@@ -239,7 +254,7 @@ def make_peer(
         options=options,
         own_public_key=OUR_KEY,
     )
-    return peer, ForeignSide(End(incoming=ours, outgoing=others)), handler
+    return peer, ForeignSide(End(incoming=ours, outgoing=others), end), handler
 
 
 async def _live(peer: StreamPeer, side: ForeignSide) -> None:

@@ -4,6 +4,7 @@ The other side is written by hand with AElf's own protobuf messages (protocol §
 virtual.
 """
 
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,11 +28,13 @@ from aelf_p2p.core.block import Block
 from aelf_p2p.core.broadcast import BroadcastKind
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import (
+    CallFailedError,
     FullBufferError,
     HandlerError,
     NetworkError,
     NotConnectedError,
     PeerUnstableError,
+    StatusCode,
     UnrecoverableError,
 )
 from aelf_p2p.core.options import NetworkOptions
@@ -411,6 +414,140 @@ async def test_too_many_unanswered_requests(autojump_clock: trio.abc.Clock) -> N
         await idle()
         kinds = [message.message_type for message in await pair.side.heard_within(0.5)]
         assert kinds == [REQUEST_BLOCK] * 7
+
+
+# --- how large a message may be -------------------------------------------------------------------
+
+UNASKED, ANY_SIZE = 5 * 2**20 + 8192, 100 * 2**20
+FOR_BLOCKS = pytest.mark.parametrize("message_type", [REQUEST_BLOCK, REQUEST_BLOCKS])
+
+
+@FOR_BLOCKS
+@pytest.mark.parametrize("reply", [b"", b"\xff"])  # a wrong answer is one too
+async def test_messages_may_be_large_until_the_blocks_are_there(
+    autojump_clock: trio.abc.Clock, message_type: int, reply: bytes
+) -> None:
+    async with open_pair() as pair:
+        assert pair.max_bytes == 0
+        for _ in range(2):
+            start(pair, ASK[message_type][0])
+            request = await pair.side.receive()
+            assert pair.max_bytes == ANY_SIZE
+            await pair.side.reply(request, reply)
+            await idle()
+            assert pair.max_bytes == UNASKED
+
+
+async def test_what_is_unasked_is_an_option(autojump_clock: trio.abc.Clock) -> None:
+    options = NetworkOptions(max_pushed_block_bytes=7000, max_transaction_bytes=10)
+    async with open_pair(options=options) as pair:
+        start(pair, ASK[REQUEST_BLOCK][0])
+        await pair.side.reply(await pair.side.receive())
+        await idle()
+        assert pair.max_bytes == 7000 + 8192
+
+
+@pytest.mark.parametrize(
+    "message_type", [each for each in ASK if each not in (REQUEST_BLOCK, REQUEST_BLOCKS)]
+)
+async def test_other_answers_are_never_large(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    async with open_pair() as pair:
+        outcome = start(pair, ASK[message_type][0])
+        await pair.side.reply(await pair.side.receive())
+        await idle()
+        assert outcome.error is None
+        assert pair.max_bytes == 0
+
+
+async def test_messages_may_be_large_until_the_last_blocks_are_there(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with open_pair() as pair:
+        start(pair, ASK[REQUEST_BLOCK][0])
+        start(pair, ASK[REQUEST_BLOCKS][0])
+        start(pair, ASK[GET_NODES][0])
+        requests = [await pair.side.receive() for _ in range(3)]
+        asked = {request.message_type: request for request in requests}
+        for message_type in (GET_NODES, REQUEST_BLOCKS):
+            await pair.side.reply(asked[message_type])
+            await idle()
+            assert pair.max_bytes == ANY_SIZE
+        await pair.side.reply(asked[REQUEST_BLOCK])
+        await idle()
+        assert pair.max_bytes == UNASKED
+
+
+@FOR_BLOCKS
+async def test_a_late_answer_may_be_large_too(
+    autojump_clock: trio.abc.Clock, message_type: int
+) -> None:
+    ask, timeout_s = ASK[message_type]
+    async with open_pair() as pair:
+        start(pair, ask)
+        start(pair, ask)
+        late, answered = [await pair.side.receive() for _ in range(2)]
+        await trio.sleep(timeout_s / 2)
+        await pair.side.reply(answered)
+        await trio.sleep(timeout_s)
+        assert pair.max_bytes == ANY_SIZE
+        await pair.side.reply(late)
+        await idle()
+        assert pair.max_bytes == ANY_SIZE  # it was none of the requests that wait
+        start(pair, ask)
+        await pair.side.reply(await pair.side.receive())
+        await idle()
+        assert pair.max_bytes == UNASKED
+
+
+async def test_who_gave_up_waiting_for_blocks_may_get_them_late(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with open_pair() as pair:
+        with trio.move_on_after(1):
+            await pair.peer.request_blocks(HASH, 10)
+        assert pair.max_bytes == ANY_SIZE
+
+
+async def test_a_request_for_blocks_that_is_not_sent_changes_nothing(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with open_pair(options=NetworkOptions(max_pending_requests=1)) as pair:
+        start(pair, ASK[GET_NODES][0])
+        await idle()
+        with pytest.raises(FullBufferError):
+            await pair.peer.request_block(HASH)
+        assert pair.max_bytes == 0
+
+
+async def test_a_message_over_the_limit_ends_the_peer(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    too_large = CallFailedError(StatusCode.RESOURCE_EXHAUSTED, "5000001 bytes, over 5000000")
+    async with open_pair() as pair:
+        outcome = start(pair, ASK[HEALTH_CHECK][0])
+        await idle()
+        pair.side.end.outgoing.fail(too_large)
+        assert [message.message_type for message in await pair.closed()] == [HEALTH_CHECK]
+        await idle()
+        assert pair.peer.close_reason is CloseReason.VIOLATION
+        assert isinstance(outcome.error, UnrecoverableError)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "5000001 bytes, over 5000000" in line
+
+
+@pytest.mark.parametrize("code", set(StatusCode) - {StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED})
+async def test_a_stream_that_ends_with_another_status_is_lost(
+    autojump_clock: trio.abc.Clock, code: StatusCode, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_pair() as pair:
+        pair.side.end.outgoing.fail(CallFailedError(code, "bye"))
+        assert await pair.closed() == []
+        assert pair.peer.close_reason is CloseReason.LOST
+    assert caplog.records == []
 
 
 # --- broadcasts -----------------------------------------------------------------------------------

@@ -41,6 +41,12 @@ async def open_test_node(
         yield node
 
 
+def take_anything(stream: MessageStream) -> None:
+    """AElf's nodes take 100 MiB from anyone, at any time (protocol §3.4)."""
+    stream.trust()
+    stream.limit_messages(100 * 2**20)
+
+
 class ForeignNode:
     """Its key, what it says of itself, and the session id that it announces."""
 
@@ -120,6 +126,7 @@ class ForeignNode:
     ) -> AsyncIterator["ForeignStream"]:
         shown = self.metadata if metadata is None else metadata
         async with channel.open_stream(m.REQUEST_BY_STREAM, metadata=shown) as stream:
+            take_anything(stream)
             yield ForeignStream(self, stream)
 
     @asynccontextmanager
@@ -266,6 +273,7 @@ class ForeignServer:
 
     async def handle(self, call: IncomingCall) -> None:
         self.calls.append(call.method.name)
+        take_anything(call.stream)
         if call.method == m.DO_HANDSHAKE:
             [request] = await call.stream.receive_many()
             await call.stream.send_many([await self.answer_handshake(request)])

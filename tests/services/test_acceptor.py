@@ -23,6 +23,7 @@ from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerStatus
 from aelf_p2p.node import Node
 from aelf_p2p.testing.conditions import ConditionedHub
+from aelf_p2p.transports.memory import _End
 from aelf_p2p.wire import methods as m
 from tests.services.foreign import ForeignNode, ForeignPeer, open_test_node
 from tests.services.support import (
@@ -396,6 +397,24 @@ async def test_a_session_ends_with_its_connection(
         assert raised.value.code is StatusCode.CANCELLED
 
 
+async def test_whoever_shows_a_session_is_trusted(
+    hub: ConditionedHub, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted: list[_End] = []
+
+    def trust(end: _End) -> None:
+        trusted.append(end)
+
+    async with open_test_node(hub), ForeignNode().connect(hub) as peer:
+        monkeypatch.setattr(_End, "trust", trust)
+        for count, method in enumerate(UNARY_WITH_SESSION, 1):
+            with pytest.raises(CallFailedError):
+                await peer.call(method, metadata={})
+            await peer.call(m.PING)  # which proves nothing
+            await peer.call(method)
+            assert len(trusted) == count
+
+
 async def test_ping_and_do_handshake_need_no_session(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:
@@ -562,9 +581,17 @@ async def test_a_reply_is_no_handshake(hub: ConditionedHub, autojump_clock: Mock
             await stream.receive()
 
 
-@pytest.mark.parametrize("messages", [[b"\xff" * 10], [b"x" * 65537], [b"\x22\x00" * 32769]])
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([b"\xff" * 10], StatusCode.INVALID_ARGUMENT),
+        ([b"\x22\x00" * 32768], StatusCode.INVALID_ARGUMENT),  # it may weigh so much
+        ([b"x" * 65537], StatusCode.RESOURCE_EXHAUSTED),
+        ([b"x" * 65536, b"x"], StatusCode.INVALID_ARGUMENT),  # too much in one read
+    ],
+)
 async def test_garbage_and_too_much_before_the_handshake(
-    messages: list[bytes], hub: ConditionedHub, autojump_clock: MockClock
+    messages: list[bytes], code: StatusCode, hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:
     foreign = ForeignNode()
     async with (
@@ -575,7 +602,7 @@ async def test_garbage_and_too_much_before_the_handshake(
         await stream.stream.send_many(messages)
         with pytest.raises(CallFailedError) as raised:
             await stream.receive()
-        assert raised.value.code is StatusCode.INVALID_ARGUMENT
+        assert raised.value.code is code
 
 
 async def test_a_handshake_over_64_kib_is_too_much(
@@ -587,7 +614,7 @@ async def test_a_handshake_over_64_kib_is_too_much(
         async with foreign.open_stream(channel) as stream:
             with pytest.raises(CallFailedError) as raised:
                 await stream.shake_hands(filled)
-        assert raised.value.code is StatusCode.INVALID_ARGUMENT
+        assert raised.value.code is StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -882,6 +909,38 @@ async def test_a_unary_request_has_a_limit(
         with pytest.raises(CallFailedError) as raised:
             await peer.call(method, b"\x18\x05" * (most // 2 + 1))
         assert raised.value.code is StatusCode.RESOURCE_EXHAUSTED
+        codes = []
+        try:
+            await peer.call(method, b"\x18\x05" * (most // 2))
+        except CallFailedError as exc:  # it was looked at
+            codes.append(exc.code)
+        assert StatusCode.RESOURCE_EXHAUSTED not in codes
+
+
+async def test_a_peer_may_push_what_a_stranger_may_not(
+    hub: ConditionedHub, autojump_clock: MockClock
+) -> None:
+    async with open_test_node(hub) as node, ForeignNode().connect(hub) as peer:
+        [held] = node.peers()
+        # 5 MiB of payload, of no block and too large for one, and so ignored
+        await peer.stream.send(service.BLOCK_BROADCAST, bytes(5 * 2**20))
+        await wait_all_tasks_blocked()
+        assert held.statistics().ignored == {"oversized message": 1}
+        assert held.close_reason is None
+
+
+async def test_a_peer_that_pushes_too_large_a_message_is_dropped(
+    hub: ConditionedHub, autojump_clock: MockClock
+) -> None:
+    async with open_test_node(hub) as node, ForeignNode().connect(hub) as peer:
+        [held] = node.peers()
+        await peer.stream.send(service.BLOCK_BROADCAST, bytes(5 * 2**20 + 8 * 2**10))
+        with pytest.raises(CallFailedError) as raised:
+            await peer.stream.receive()
+        assert raised.value.code is StatusCode.CANCELLED  # at which C# drops us
+        assert held.close_reason is CloseReason.VIOLATION
+        assert node.peers() == []
+        assert await peer.channel.call(m.PING, b"", metadata={}, timeout_s=3) == b""
 
 
 async def test_a_client_stream_has_the_limits_of_the_stream(autojump_clock: MockClock) -> None:

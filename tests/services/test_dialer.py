@@ -19,6 +19,7 @@ from aelf_p2p.core.errors import (
     ClosedByUsError,
     ConnectionLostError,
     DeadlineExceededError,
+    HandlerError,
     HandshakeRefusedError,
     MalformedError,
     NetworkError,
@@ -335,7 +336,7 @@ async def test_a_key_that_changes_between_the_two_handshakes(autojump_clock: Moc
 
 
 @pytest.mark.parametrize(
-    "case", ["another id", "another type", "a request", "no envelope", "too much", "the end"]
+    "case", ["another id", "another type", "a request", "no envelope", "the end"]
 )
 async def test_other_answers_on_the_stream(case: str, autojump_clock: MockClock) -> None:
     class Server(ForeignServer):
@@ -353,8 +354,6 @@ async def test_other_answers_on_the_stream(case: str, autojump_clock: MockClock)
                 answer.message_type = service.PING
             elif case == "a request":
                 answer.stream_type = service.REQUEST
-            elif case == "too much":
-                answer.message += b"\x7a\x80\x80\x04" + bytes(65536)
             raw = {"no envelope": [b"\xff\xff"], "the end": []}.get(
                 case, [answer.SerializeToString()]
             )
@@ -364,6 +363,16 @@ async def test_other_answers_on_the_stream(case: str, autojump_clock: MockClock)
         with pytest.raises(ProtocolViolationError):
             await node.connect(FOREIGN)
         assert is_clean(node)
+
+
+async def test_a_handshake_over_64_kib_is_too_much(autojump_clock: MockClock) -> None:
+    filled = ForeignNode().reply() + b"\x7a\x80\x80\x04" + bytes(65536)  # an unknown field
+    for where in "unary", "stream":
+        async with open_pair(Replies(**{where: filled})) as (node, _):
+            with pytest.raises(CallFailedError) as raised:
+                await node.connect(FOREIGN)
+            assert raised.value.code is StatusCode.RESOURCE_EXHAUSTED
+            assert is_clean(node)
 
 
 async def test_messages_right_behind_the_handshake_are_not_lost(autojump_clock: MockClock) -> None:
@@ -394,6 +403,50 @@ async def test_messages_right_behind_the_handshake_are_not_lost(autojump_clock: 
     async with open_pair(Server(ForeignNode())) as (node, _):
         peer = await node.connect(FOREIGN)
         assert peer.chain.best_height == 9
+
+
+# --- how much a node may say ----------------------------------------------------------------------
+
+
+class Talkative(ForeignServer):
+    """Answers a request for blocks with a size that is given, or pushes one."""
+
+    def __init__(self, size: int, *, unasked: bool) -> None:
+        super().__init__(ForeignNode())
+        self.size = size
+        self.unasked = unasked
+
+    async def serve_stream(self, stream: ForeignStream) -> None:
+        opening = await stream.wait_for(service.HAND_SHAKE)
+        asked = types.HandshakeRequest.FromString(opening.message)
+        stream.session = asked.handshake.session_id
+        await stream.reply(opening, self.node.reply())
+        await stream.reply(await stream.wait_for(service.CONFIRM_HAND_SHAKE))
+        if self.unasked:
+            await stream.send(service.BLOCK_BROADCAST, bytes(self.size))
+        else:
+            await stream.reply(await stream.wait_for(service.REQUEST_BLOCKS), bytes(self.size))
+        await stream.answer_all()
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [(5 * 2**20, None), (5 * 2**20 + 8 * 2**10, CloseReason.VIOLATION)]
+)
+async def test_a_node_that_was_dialed_may_push_blocks_up_to_a_size(
+    size: int, reason: CloseReason | None, autojump_clock: MockClock
+) -> None:
+    async with open_pair(Talkative(size, unasked=True)) as (node, _):
+        peer = await node.connect(FOREIGN)
+        await trio.sleep(1)
+        assert peer.close_reason is reason
+
+
+async def test_blocks_that_were_asked_for_may_be_larger(autojump_clock: MockClock) -> None:
+    async with open_pair(Talkative(20 * 2**20, unasked=False)) as (node, _):
+        peer = await node.connect(FOREIGN)
+        with pytest.raises(HandlerError):  # it came, and is no list of blocks
+            await peer.request_blocks(bytes(32), 10)
+        assert peer.close_reason is None
 
 
 # --- who does not answer --------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from aelf_p2p.testing.cancellation import cancel_at_every_step
 from aelf_p2p.testing.conditions import ConditionedHub, Latency
 from aelf_p2p.testing.conformance import CASES, ConformanceCase, MemoryFixture, run_case
 from aelf_p2p.testing.determinism import run_deterministic
-from aelf_p2p.transports.memory import MESSAGE_OVERHEAD_BYTES, MemoryConnection
+from aelf_p2p.transports.memory import MemoryConnection
+from aelf_p2p.transports.memory_pipe import MESSAGE_OVERHEAD_BYTES
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
 
 T = 1000.0

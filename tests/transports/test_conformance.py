@@ -1,7 +1,9 @@
-"""The memory transport conforms, and transports that do not are found out."""
+"""Our transports conform, and transports that do not are found out."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -13,15 +15,51 @@ from aelf_p2p.testing.conformance import (
     ConformanceCase,
     ConformanceError,
     MemoryFixture,
+    SocketFixture,
     run_case,
     run_conformance,
 )
-from aelf_p2p.transports.memory import MemoryConnection, MemoryHub, MemoryPipe
+from aelf_p2p.transports.grpc import GrpcTransport
+from aelf_p2p.transports.memory import MemoryConnection, MemoryHub, _End
+from aelf_p2p.transports.memory_pipe import MemoryPipe
+from aelf_p2p.transports.tcp import TcpTransport
+
+MEMORY = "aelf_p2p.transports.memory"
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_memory_conforms(case: ConformanceCase) -> None:
     run_case(MemoryFixture(), case)
+
+
+SOCKETS = {
+    "grpc": SocketFixture(GrpcTransport),
+    "tcp": SocketFixture(TcpTransport),
+    "tcp-plain": SocketFixture(partial(TcpTransport, tls=False)),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("transport", SOCKETS)
+def test_sockets_conform(transport: str, case: ConformanceCase) -> None:
+    run_case(SOCKETS[transport], case)
+
+
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no ::1")
+@pytest.mark.parametrize("make", [GrpcTransport, TcpTransport])
+@pytest.mark.parametrize("name", ["a_call_makes_its_round_trip", "port_zero_is_any_free_port"])
+def test_sockets_speak_ipv6(make: Callable[[], Transport], name: str) -> None:
+    [case] = [case for case in CASES if case.name == name]
+    run_case(SocketFixture(make, host="::1"), case)
 
 
 def test_results_list_every_case() -> None:
@@ -131,7 +169,65 @@ def test_a_faulty_stream_is_found(make_pipe: Callable[[], MemoryPipe], found_by:
 
 def test_a_channel_that_never_closes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryConnection, "is_open", True)
-    assert failed(MemoryFixture()) == {"is_open_tells_whether_calls_can_be_made"}
+    assert failed(MemoryFixture()) == {
+        "is_open_tells_whether_calls_can_be_made",
+        "wait_draining_tells_of_a_stop",
+    }
+
+
+SIZE_CASES = {
+    "a_request_over_the_limit_ends_its_call",
+    "a_reply_over_the_limit_ends_its_call",
+    "a_limit_can_be_moved",
+    "a_stream_has_its_methods_limit",
+    "a_strange_client_may_send_64_kib",
+    "a_strange_server_may_send_64_kib",
+    "a_unary_call_has_its_methods_limits",
+}
+
+
+def test_a_transport_without_limits_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{MEMORY}.max_request_bytes", lambda *method: 1 << 62)
+    monkeypatch.setattr(f"{MEMORY}.max_reply_bytes", lambda *method: 1 << 62)
+    monkeypatch.setattr(f"{MEMORY}.before_trust", lambda method, most, options: most)
+    monkeypatch.setattr(f"{MEMORY}._End.limit_messages", lambda self, most: None)
+    assert failed(MemoryFixture()) == SIZE_CASES
+
+
+def test_a_transport_that_trusts_everyone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{MEMORY}.before_trust", lambda method, most, options: most)
+    assert failed(MemoryFixture()) == {
+        "a_strange_client_may_send_64_kib",
+        "a_strange_server_may_send_64_kib",
+    }
+
+
+def test_a_transport_that_trusts_nobody_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{MEMORY}._End.trust", lambda self: None)
+    assert {
+        "a_large_message_passes",
+        "a_strange_client_may_send_64_kib",
+        "a_strange_server_may_send_64_kib",
+    } <= failed(MemoryFixture())
+
+
+def test_a_transport_that_sends_anything_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{MEMORY}.MAX_MESSAGE_BYTES", 1 << 62)
+    assert failed(MemoryFixture()) == {"a_message_over_100_mib_is_not_sent"}
+
+
+@pytest.mark.parametrize("off_by", [-1, 1])
+def test_a_limit_that_is_off_by_one_is_found(off_by: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def limit_messages(self: _End, max_bytes: int) -> None:
+        self.max_bytes = self.trusted_max_bytes = max_bytes + off_by
+
+    monkeypatch.setattr(_End, "limit_messages", limit_messages)
+    assert {
+        "a_request_over_the_limit_ends_its_call",
+        "a_reply_over_the_limit_ends_its_call",
+        "a_limit_can_be_moved",
+        "a_stream_has_its_methods_limit",
+    } <= failed(MemoryFixture())
 
 
 def test_a_transport_that_never_tells_of_an_end_is_found() -> None:
@@ -149,7 +245,7 @@ def test_a_transport_that_never_tells_of_an_end_is_found() -> None:
 
 
 def test_a_transport_that_leaves_handlers_running_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aelf_p2p.transports.memory._Call.abort", lambda *errors: None)
+    monkeypatch.setattr(f"{MEMORY}._Call.abort", lambda *errors: None)
     assert {
         "a_client_that_vanishes_cancels_its_handlers",
         "a_deadline_ends_both_sides",

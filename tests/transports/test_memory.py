@@ -18,15 +18,15 @@ from aelf_p2p.core.errors import (
     StatusCode,
     TransportError,
 )
+from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.testing.cancellation import cancel_at_every_step
-from aelf_p2p.transports.memory import (
+from aelf_p2p.transports.memory import MemoryConnection, MemoryHub
+from aelf_p2p.transports.memory_pipe import (
     DEFAULT_WINDOW_BYTES,
     MESSAGE_OVERHEAD_BYTES,
-    MemoryConnection,
-    MemoryHub,
     MemoryPipe,
 )
-from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
+from aelf_p2p.wire.methods import GET_NODES, PING, REQUEST_BY_STREAM
 
 T = 10.0
 
@@ -299,6 +299,105 @@ async def test_a_goodbye_is_read_after_the_listener_has_stopped() -> None:
         await opening.__aexit__(None, None, None)
         await dialing.__aexit__(None, None, None)
         nursery.cancel_scope.cancel()
+
+
+# --- what a message may weigh ---------------------------------------------------------------------
+
+
+async def test_the_limits_of_a_hub_are_its_options() -> None:
+    hub = MemoryHub(NetworkOptions(max_request_bytes=10, max_message_before_handshake_bytes=20))
+
+    async def refuse_strangers(call: IncomingCall) -> None:
+        if call.metadata:
+            call.stream.trust()
+        await echo(call)
+
+    async with connected(hub, refuse_strangers) as channel:
+        for method, most in (GET_NODES, 10), (PING, 20):
+            assert await channel.call(method, bytes(most), metadata={}, timeout_s=T) == bytes(most)
+            with pytest.raises(CallFailedError, match=f"of {most + 1} bytes, over {most}"):
+                await channel.call(method, bytes(most + 1), metadata={}, timeout_s=T)
+        for metadata, code in ({}, StatusCode.RESOURCE_EXHAUSTED), ({"known": "yes"}, None):
+            async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
+                stream.trust()
+                await stream.send_many([bytes(21)])
+                if code is None:
+                    assert await stream.receive_many() == [bytes(21)]
+                    continue
+                with pytest.raises(CallFailedError) as caught:
+                    await stream.receive_many()
+                assert caught.value.code is code
+
+
+async def test_a_message_is_measured_when_it_is_read() -> None:
+    hub = MemoryHub()
+    small, large = b"handshake", bytes(64 * 1024 + 1)
+
+    async def handle(call: IncomingCall) -> None:
+        await call.stream.send_many([small, large, small])
+
+    async with (
+        connected(hub, handle) as channel,
+        channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream,
+    ):
+        await trio.testing.wait_all_tasks_blocked()
+        assert await stream.receive_many() == [small]  # all of them have arrived
+        stream.trust()
+        assert await stream.receive_many() == [large, small]
+        assert await stream.receive_many() == []
+
+
+async def test_a_limit_of_its_own_outlives_trust() -> None:
+    hub = MemoryHub()
+
+    async def handle(call: IncomingCall) -> None:
+        await call.stream.send_many([bytes(11)])
+
+    async with (
+        connected(hub, handle) as channel,
+        channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream,
+    ):
+        stream.limit_messages(10)
+        stream.trust()
+        with pytest.raises(CallFailedError, match="of 11 bytes, over 10"):
+            await stream.receive_many()
+
+
+async def test_a_sender_that_waits_is_told_that_it_is_read_no_more() -> None:
+    hub = MemoryHub()
+    go = trio.Event()
+
+    async def handle(call: IncomingCall) -> None:
+        await go.wait()
+        call.stream.limit_messages(10)
+        with pytest.raises(CallFailedError):
+            await call.stream.receive_many()
+        await trio.sleep_forever()  # and says nothing
+
+    async with (
+        connected(hub, handle) as channel,
+        channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def send() -> None:
+            with pytest.raises(ConnectionLostError, match="not read any more"):
+                await stream.send_many([bytes(DEFAULT_WINDOW_BYTES)] * 2)
+
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        go.set()
+
+
+async def test_a_limit_on_a_call_that_is_over_is_without_effect() -> None:
+    hub = MemoryHub()
+    async with connected(hub, echo) as channel:
+        async with channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream:
+            pass
+        stream.trust()
+        stream.limit_messages(5)
+        with pytest.raises(ClosedByUsError):
+            await stream.receive_many()
 
 
 # --- nothing stays behind -------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from aelf_p2p.wire import methods, peer_service_pb2
-from aelf_p2p.wire.methods import METHODS, Method
+from aelf_p2p.wire.methods import BROADCAST_STREAMS, METHODS, Method
 
 # path, request, client streams, reply, server streams: as C# nodes have them
 AELF_METHODS = [
@@ -61,7 +61,23 @@ def test_the_constants_match_the_descriptor() -> None:
         )
         for method in SERVICE.methods
     }
-    assert set(METHODS.values()) == described
+    plain = {dataclasses.replace(method, compressed_reply=False) for method in METHODS.values()}
+    assert plain == described
+
+
+def test_aelfs_servers_compress_one_reply() -> None:
+    compressed = [method.name for method in METHODS.values() if method.compressed_reply]
+    assert compressed == ["RequestBlocks"]  # protocol §3.4
+
+
+def test_each_broadcast_stream_has_its_type_on_the_stream() -> None:
+    # AElf's numbers (protocol §2); the stream's messages are those of the type
+    assert {method.name: number for method, number in BROADCAST_STREAMS.items()} == {
+        "BlockBroadcastStream": 8,
+        "TransactionBroadcastStream": 9,
+        "AnnouncementBroadcastStream": 10,
+        "LibAnnouncementBroadcastStream": 11,
+    }
 
 
 def test_every_constant_is_listed_by_its_path() -> None:
@@ -74,3 +90,5 @@ def test_methods_cannot_be_changed() -> None:
         methods.PING.path = "/other"  # type: ignore[misc]
     with pytest.raises(TypeError):
         METHODS["/other"] = methods.PING  # type: ignore[index]
+    with pytest.raises(TypeError):
+        BROADCAST_STREAMS[methods.PING] = 8  # type: ignore[index]

@@ -10,7 +10,7 @@ Without it, :func:`run_conformance` runs all cases and lists which passed. Nothi
 pytest. Both call ``trio.run``, so they cannot be called from inside it.
 """
 
-from aelf_p2p.testing.conformance.fixture import MemoryFixture, TransportFixture
+from aelf_p2p.testing.conformance.fixture import MemoryFixture, SocketFixture, TransportFixture
 from aelf_p2p.testing.conformance.harness import ConformanceCase, ConformanceError, Net
 from aelf_p2p.testing.conformance.runner import CASES, CaseResult, run_case, run_conformance
 
@@ -21,6 +21,7 @@ __all__ = [
     "ConformanceError",
     "MemoryFixture",
     "Net",
+    "SocketFixture",
     "TransportFixture",
     "run_case",
     "run_conformance",

@@ -12,9 +12,10 @@ from aelf_p2p.testing.conformance.harness import (
     echo,
     proves,
     read_all,
+    streaming,
     wait_stuck,
 )
-from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
+from aelf_p2p.wire.methods import PING
 
 CHUNK = 16 * 1024
 
@@ -119,22 +120,18 @@ async def a_stalled_stream_stalls_no_other(net: Net) -> None:
     async def handle(call: IncomingCall) -> None:
         await (reader if call.metadata.get("role") == "lazy" else echo)(call)
 
-    lazy, busy = {"role": "lazy"}, {"role": "busy"}
-    async with (
-        net.connected(handle) as channel,
-        channel.open_stream(REQUEST_BY_STREAM, metadata=lazy) as stalled,
-    ):
+    async with net.connected(handle) as channel, streaming(channel, role="lazy") as stalled:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sender, stalled)
             await _check_held_back(net, sender)
-            async with channel.open_stream(REQUEST_BY_STREAM, metadata=busy) as stream:
+            async with streaming(channel, role="busy") as stream:
                 for number in range(200):
                     await stream.send_many([_chunk(number)])
                     echoed = await stream.receive_many()
                     check(echoed == [_chunk(number)], f"chunk {number} came back changed")
                 await stream.send_eof()
                 check(await read_all(stream) == [], "messages after the last")
-            reply = await channel.call(PING, b"x", metadata=busy, timeout_s=PATIENT_S)
+            reply = await channel.call(PING, b"x", metadata={}, timeout_s=PATIENT_S)
             check(reply == b"x", f"a unary call gives {reply!r}")
             check(sender.sent < sender.most, "the stalled stream was not stalled meanwhile")
             reader.go.set()

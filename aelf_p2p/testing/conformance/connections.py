@@ -1,5 +1,6 @@
 """Cases about listening, dialing, and what the end of a connection does to those that wait."""
 
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -21,9 +22,10 @@ from aelf_p2p.testing.conformance.harness import (
     never_end,
     proves,
     raises,
+    streaming,
     wait_stuck,
 )
-from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
+from aelf_p2p.wire.methods import PING
 
 
 @proves("port 0 asks for a free port: each of two listeners gets one of its own")
@@ -117,7 +119,7 @@ async def a_server_that_stops_ends_every_wait(net: Net) -> None:
     ):
 
         async def wait_on_a_stream() -> None:
-            async with channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream:
+            async with streaming(channel) as stream:
                 await stream.send_many([b"x"])
                 with raises(ConnectionLostError, "receiving from a server that stops"):
                     await stream.receive_many()
@@ -141,7 +143,7 @@ async def a_server_that_stops_ends_a_blocked_send(net: Net) -> None:
     ):
 
         async def send() -> None:
-            async with channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream:
+            async with streaming(channel) as stream:
                 with raises(ConnectionLostError, "sending to a server that stops"):
                     await net.overfill(stream)
 
@@ -155,7 +157,7 @@ async def is_open_tells_whether_calls_can_be_made(net: Net) -> None:
     async with net.listening(echo) as listening, net.dial(listening.endpoint) as channel:
         await channel.call(PING, b"", metadata={}, timeout_s=PATIENT_S)
         check(channel.is_open, "is_open is False while the server is there")
-        async with channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream:
+        async with streaming(channel) as stream:
             await stream.send_many([b"x"])
             await stream.receive_many()
             await listening.stop()
@@ -172,7 +174,7 @@ async def is_open_tells_whether_calls_can_be_made(net: Net) -> None:
             "a call after the server was gone waited for its deadline",
         )
         with raises(TransportError, "a stream after the server was gone"):
-            async with channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream:
+            async with streaming(channel) as stream:
                 await stream.send_many([b"x"])
                 await stream.receive_many()
 
@@ -187,6 +189,26 @@ async def connections_are_independent(net: Net) -> None:
         check(reply == b"x", "a connection is damaged by another's end")
 
 
+@proves("a server that stops says so: wait_draining ends, or tells that the connection is lost")
+async def wait_draining_tells_of_a_stop(net: Net) -> None:
+    async with net.listening(echo) as listening, trio.open_nursery() as nursery:
+        told = trio.Event()
+
+        async def wait() -> None:
+            async with net.dial(listening.endpoint) as channel:
+                with suppress(ConnectionLostError):
+                    await channel.wait_draining()
+                check(not channel.is_open, "is_open is still True")
+                told.set()
+
+        nursery.start_soon(wait)
+        with trio.move_on_after(net.fixture.settle_s):
+            await told.wait()
+        check(not told.is_set(), "it ended before the server did")
+        await listening.stop()
+        await told.wait()
+
+
 CASES = (
     port_zero_is_any_free_port,
     a_taken_port_is_misuse,
@@ -196,5 +218,6 @@ CASES = (
     a_server_that_stops_ends_every_wait,
     a_server_that_stops_ends_a_blocked_send,
     is_open_tells_whether_calls_can_be_made,
+    wait_draining_tells_of_a_stop,
     connections_are_independent,
 )

@@ -1,6 +1,6 @@
 """What a transport brings to the conformance suite."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -12,7 +12,10 @@ from aelf_p2p.transports.memory import MemoryHub
 
 
 class TransportFixture(Protocol):
-    """How the suite gets a transport. Each case runs in a ``trio.run`` of its own."""
+    """How the suite gets transports: such as have the default ``NetworkOptions``.
+
+    Each case runs in a ``trio.run`` of its own.
+    """
 
     @property
     def server_host(self) -> str:
@@ -65,3 +68,31 @@ class MemoryFixture:
         """Two hosts of a new hub."""
         hub = MemoryHub()
         yield hub.transport(self.server_host), hub.transport(self.client_host)
+
+
+class SocketFixture:
+    """The fixture of a transport over real sockets, in real time: ``make`` gives one of them.
+
+    ``host`` is an address of this machine that both sides use, such as ``::1``.
+    """
+
+    settle_s = 0.1
+
+    def __init__(
+        self,
+        make: Callable[[], Transport],
+        *,
+        host: str = "127.0.0.1",
+        max_in_flight_bytes: int = 2 * 1024 * 1024,
+    ) -> None:
+        self.server_host = self.client_host = host
+        self.max_in_flight_bytes = max_in_flight_bytes
+        self._make = make
+
+    def clock(self) -> None:
+        """Real time."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[tuple[Transport, Transport]]:
+        """One transport for the server, and one for the client."""
+        yield self._make(), self._make()

@@ -16,7 +16,7 @@ from aelf_p2p.contracts import (
 )
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.testing.conformance.fixture import TransportFixture
-from aelf_p2p.wire.methods import REQUEST_BY_STREAM
+from aelf_p2p.wire.methods import REQUEST_BY_STREAM, Method
 
 LIMIT_S = 30.0
 """What a case may take, in seconds of the fixture's clock; whatever waits longer hangs."""
@@ -54,10 +54,13 @@ class Net:
     client: Transport
 
     @asynccontextmanager
-    async def listening(self, handler: CallHandler, *, port: int = 0) -> AsyncIterator[Listening]:
-        """Serve while the block runs."""
+    async def listening(
+        self, handler: CallHandler, *, port: int = 0, trusting: bool = True
+    ) -> AsyncIterator[Listening]:
+        """Serve while the block runs; every caller is trusted from the beginning, or none is."""
         async with trio.open_nursery() as nursery:
-            listening = await nursery.start(self._serve, handler, port)
+            handle = _trusting(handler) if trusting else handler
+            listening = await nursery.start(self._serve, handle, port)
             yield listening
             nursery.cancel_scope.cancel()
 
@@ -154,9 +157,22 @@ def raises(kind: type[E], what: str) -> Iterator[Caught[E]]:
         raise ConformanceError(f"{what} raised nothing instead of {kind.__name__}")
 
 
-def streaming(channel: RpcChannel) -> AbstractAsyncContextManager[MessageStream]:
-    """A stream both ways, without metadata."""
-    return channel.open_stream(REQUEST_BY_STREAM, metadata={})
+@asynccontextmanager
+async def streaming(
+    channel: RpcChannel, method: Method = REQUEST_BY_STREAM, **metadata: str
+) -> AsyncIterator[MessageStream]:
+    """A stream to a server that is trusted."""
+    async with channel.open_stream(method, metadata=metadata) as stream:
+        stream.trust()
+        yield stream
+
+
+def _trusting(handler: CallHandler) -> CallHandler:
+    async def handle(call: IncomingCall) -> None:
+        call.stream.trust()
+        await handler(call)
+
+    return handle
 
 
 async def read_all(stream: MessageStream) -> list[bytes]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import trio
 
-from aelf_p2p.testing.conformance import backpressure, connections, streams, unary
+from aelf_p2p.testing.conformance import backpressure, connections, sizes, streams, unary
 from aelf_p2p.testing.conformance.fixture import TransportFixture
 from aelf_p2p.testing.conformance.harness import LIMIT_S, ConformanceCase, ConformanceError, Net
 
@@ -13,6 +13,7 @@ CASES: tuple[ConformanceCase, ...] = (
     *connections.CASES,
     *unary.CASES,
     *streams.CASES,
+    *sizes.CASES,
     *backpressure.CASES,
 )
 """Every behaviour that a transport must show."""

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
@@ -18,6 +19,7 @@ from aelf_p2p.testing.conformance.harness import (
     read_all,
     streaming,
 )
+from aelf_p2p.wire.methods import BLOCK_BROADCAST_STREAM
 
 MANY = 1000
 
@@ -87,6 +89,54 @@ async def many_in_one_go(net: Net) -> None:
         returned = await read_all(stream)
     _check_same(received, sent, "the server")
     _check_same(returned, sent, "the client")
+
+
+@proves("a message of 1 MiB passes both ways, unchanged")
+async def a_large_message_passes(net: Net) -> None:
+    large = bytes(range(256)) * 4096
+    async with net.streaming(echo) as stream:
+        await stream.send_many([large])
+        check(await stream.receive_many() == [large], "another message came back")
+    received: list[bytes] = []
+
+    async def handle(call: IncomingCall) -> None:
+        received.extend(await read_all(call.stream))
+        await call.stream.send_many([b""])
+
+    async with (
+        net.connected(handle) as channel,
+        streaming(channel, BLOCK_BROADCAST_STREAM) as stream,
+    ):
+        await stream.send_many([large, large])
+        await stream.send_eof()
+        check(await read_all(stream) == [b""], "the stream is not answered")
+    _check_same(received, [large, large], "the server")
+
+
+@proves("a handler that answers a large message without reading it is heard")
+async def a_reply_overtakes_a_large_message(net: Net) -> None:
+    async def handle(call: IncomingCall) -> None:
+        if call.metadata["role"] == "refuse":
+            raise CallFailedError(StatusCode.NOT_FOUND, "unread")
+        await call.stream.send_many([b"unread"])
+
+    async def send(stream: MessageStream) -> None:
+        with suppress(TransportError):  # the call can end under it
+            await stream.send_many([bytes(1024 * 1024)])
+
+    async with net.connected(handle) as channel:
+        for role in "refuse", "answer":
+            async with (
+                streaming(channel, BLOCK_BROADCAST_STREAM, role=role) as stream,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(send, stream)
+                if role == "answer":
+                    check(await read_all(stream) == [b"unread"], "another answer than was sent")
+                    continue
+                with raises(CallFailedError, "a stream that is refused") as caught:
+                    await stream.receive_many()
+                check(caught.value.code is StatusCode.NOT_FOUND, f"it is {caught.value!r}")
 
 
 @proves("a message waits for no other to follow it: each is answered before the next is sent")
@@ -230,6 +280,8 @@ async def a_cancelled_receive_loses_nothing(net: Net) -> None:
 CASES = (
     order_is_kept_both_ways,
     many_in_one_go,
+    a_large_message_passes,
+    a_reply_overtakes_a_large_message,
     messages_are_not_held_back,
     the_server_speaks_first,
     a_client_ends_its_half,

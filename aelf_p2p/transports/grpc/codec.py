@@ -1,0 +1,479 @@
+"""gRPC over HTTP/2 as a codec: h2 does HTTP/2, this does gRPC and the limits.
+
+Source: gRPC's PROTOCOL-HTTP2 and RFC 9113. What a caller asks for and cannot have (an unknown
+method, a bad header) is answered here, and the connection never hears of it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import h2.events as e
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.exceptions import H2Error, StreamClosedError, StreamIDTooLowError, TooManyStreamsError
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame, RstStreamFrame
+
+from aelf_p2p.contracts import Metadata
+from aelf_p2p.core.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    MalformedError,
+    MisuseError,
+    ProtocolViolationError,
+    StatusCode,
+)
+from aelf_p2p.core.options import KIB, MIB
+from aelf_p2p.transports.grpc import headers
+from aelf_p2p.transports.grpc.frames import FrameScanner
+from aelf_p2p.transports.net.budgets import EventBudget
+from aelf_p2p.transports.net.codec import (
+    BytesReceived,
+    CallOpened,
+    CallReset,
+    Draining,
+    Event,
+    ReplyBegan,
+    RequestEnded,
+    StatusReceived,
+    WindowOpened,
+)
+from aelf_p2p.transports.net.limits import WireLimits
+from aelf_p2p.wire.methods import METHODS, Method
+
+LEAST_WINDOW_BYTES = 64 * KIB - 1
+"""HTTP/2's initial window, of a stream and of a connection; a stranger's stays that."""
+TRUSTED_WINDOW_BYTES = 16 * MIB
+"""Of a connection that somebody has shaken hands on; its calls are then held back one by one."""
+MAX_HEADER_LIST_BYTES = 16 * KIB
+ENCODER_TABLE_BYTES = 4 * KIB
+"""HTTP/2's initial size. Whatever more the other side allows is not used: hpack searches the table
+entry by entry for each header."""
+
+_FRAME_HEADER_BYTES = 9
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call whose stream is open in at least one direction."""
+
+    window_bytes: int
+    free_credit: int = 0  # consumed, and not yet told to the other side
+    reply_began: bool = False
+    we_ended: bool = False
+    they_ended: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.we_ended and self.they_ended
+
+
+class GrpcCodec:
+    """One gRPC connection, either side. See ``Codec``."""
+
+    def __init__(
+        self, *, is_client: bool, limits: WireLimits, authority: str = "", scheme: str = "https"
+    ) -> None:
+        if limits.call_window_bytes < LEAST_WINDOW_BYTES:
+            raise MisuseError(f"call_window_bytes must be at least {LEAST_WINDOW_BYTES} for grpc")
+        self._is_client = is_client
+        self._limits = limits
+        self._authority = authority
+        self._scheme = scheme
+        self._scanner = FrameScanner(limits, expects_preface=not is_client)
+        self._provoked_resets = EventBudget(limits.provoked_resets)
+        self._late_frames = EventBudget(limits.late_frames)
+        self._calls: dict[int, _Call] = {}
+        self._trusted = False
+        self._free_credit = 0  # of the connection
+        self._we_drain = False
+        self._they_drain: str | None = None
+        self._now = 0.0
+        self._out = bytearray()
+        self._h2 = H2Connection(H2Configuration(client_side=is_client, header_encoding=None))
+        self._h2.local_settings = Settings(
+            client=is_client,
+            initial_values={
+                SettingCodes.ENABLE_PUSH: 0,
+                SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_calls,
+                SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST_BYTES,
+                SettingCodes.INITIAL_WINDOW_SIZE: limits.call_window_bytes,
+            },
+        )
+        self._h2.decoder.max_header_list_size = MAX_HEADER_LIST_BYTES
+        self._h2.initiate_connection()
+        self._takers: dict[type[e.Event], Callable[[e.Event], Iterator[Event]]] = {
+            e.RequestReceived: self._take_request,
+            e.ResponseReceived: self._take_response,
+            e.TrailersReceived: self._take_trailers,
+            e.DataReceived: self._take_data,
+            e.StreamEnded: self._take_end,
+            e.StreamReset: self._take_reset,
+            e.WindowUpdated: self._take_window_update,
+            e.RemoteSettingsChanged: self._take_settings,
+        }
+
+    # --- from the other side ---
+
+    def receive_untrusted(self, data: bytes, now: float) -> list[Event]:
+        """See ``Codec``."""
+        self._now = now
+        events: list[Event] = []
+        self._flush()
+        try:
+            for piece in self._scanner.scan_untrusted(data, now):
+                if isinstance(piece, GoAwayFrame):
+                    events.append(self._take_goaway(piece))
+                else:
+                    self._feed_untrusted(piece, events)
+        except (MalformedError, ProtocolViolationError) as exc:
+            if not self._we_drain:
+                self._go_away(ErrorCodes.ENHANCE_YOUR_CALM, str(exc))
+            raise
+        return events
+
+    def _feed_untrusted(self, piece: bytes, events: list[Event]) -> None:
+        try:
+            for event in self._h2.receive_data(piece):
+                take = self._takers.get(type(event))
+                if take is not None:
+                    events += take(event)
+        except H2Error as exc:
+            self._flush()  # h2 has said GOAWAY by itself
+            self._we_drain = True
+            raise ProtocolViolationError(f"HTTP/2: {exc}") from exc
+        answer = self._h2.data_to_send()
+        if answer:
+            self._count_resets(answer)
+            self._out += answer
+
+    def _count_resets(self, answer: bytes) -> None:
+        """h2 resets a stream for each frame that comes on it after its end."""
+        at = 0
+        while at < len(answer):
+            if answer[at + 3] == RstStreamFrame.type and not self._late_frames.spend(self._now):
+                raise ProtocolViolationError("too many frames of calls that are over")
+            at += _FRAME_HEADER_BYTES + int.from_bytes(answer[at : at + 3], "big")
+
+    def _take_request(self, event: e.Event) -> Iterator[Event]:
+        assert isinstance(event, e.RequestReceived)
+        if self._is_client:  # h2 lets it, though it refuses a push
+            raise ProtocolViolationError("a call by the server")
+        call_id = event.stream_id
+        call = self._calls[call_id] = _Call(self._limits.call_window_bytes)
+        if self._we_drain:
+            self._reset(call_id, ErrorCodes.REFUSED_STREAM)
+            return
+        call.they_ended = event.stream_ended is not None
+        try:
+            request = headers.parse_request_untrusted(event.headers)
+        except headers.BadRequest as exc:
+            self._refuse(call_id, headers.trailers_only(exc.code, exc.details, exc.http_status))
+            return
+        except MalformedError:
+            self._provoked()
+            self._reset(call_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        method = METHODS.get(request.path)
+        if method is None:
+            details = "the peer service has no such method"
+            self._refuse(call_id, headers.trailers_only(StatusCode.UNIMPLEMENTED, details))
+            return
+        yield CallOpened(
+            call_id,
+            method,
+            request.metadata,
+            request.timeout_s,
+            request.encoding,
+            request.accepts_gzip,
+        )
+
+    def _take_response(self, event: e.Event) -> Iterator[Event]:
+        assert isinstance(event, e.ResponseReceived)
+        call_id = event.stream_id
+        if call_id not in self._calls:
+            return
+        try:
+            reply = headers.parse_reply_untrusted(event.headers)
+            status = headers.parse_trailers_untrusted(event.headers) if event.stream_ended else None
+        except MalformedError as exc:
+            yield from self._fail(call_id, StatusCode.INTERNAL, f"malformed headers: {exc}")
+            return
+        if status is not None:
+            yield from self._end_with(call_id, *status)
+        elif reply.http_status != 200:
+            code = headers.status_of_http(reply.http_status)
+            yield from self._fail(call_id, code, f"HTTP status {reply.http_status}")
+        elif not reply.content_type_ok:
+            yield from self._fail(call_id, StatusCode.UNKNOWN, "the answer is not gRPC")
+        else:
+            yield ReplyBegan(call_id, reply.encoding)
+
+    def _take_trailers(self, event: e.Event) -> Iterator[Event]:
+        assert isinstance(event, e.TrailersReceived)
+        if not self._is_client or event.stream_id not in self._calls:
+            return  # a caller's mean nothing; the end that they bring is an event of its own
+        try:
+            status = headers.parse_trailers_untrusted(event.headers)
+        except MalformedError as exc:
+            status = (StatusCode.INTERNAL, f"malformed trailers: {exc}")
+        if status is not None:
+            yield from self._end_with(event.stream_id, *status)
+
+    def _take_data(self, event: e.Event) -> Iterator[Event]:
+        assert isinstance(event, e.DataReceived)
+        call_id, credit = event.stream_id, event.flow_controlled_length
+        if self._trusted:
+            self._free_connection(credit)
+        if call_id not in self._calls:
+            self.consumed(call_id, credit)
+        elif credit:
+            yield BytesReceived(call_id, event.data, credit)
+
+    def _take_end(self, event: e.Event) -> Iterator[Event]:
+        assert isinstance(event, e.StreamEnded)
+        call_id = event.stream_id
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        if self._is_client:
+            yield from self._end_with(call_id, StatusCode.INTERNAL, "ended without a status")
+            return
+        call.they_ended = True
+        if call.over:
+            del self._calls[call_id]
+        yield RequestEnded(call_id)
+
+    def _take_reset(self, event: e.Event) -> Iterator[Event]:
+        assert isinstance(event, e.StreamReset)
+        if not event.remote_reset:
+            self._provoked()
+        if self._calls.pop(event.stream_id, None) is not None:
+            by = "reset by the other side" if event.remote_reset else "broken by the other side"
+            yield CallReset(event.stream_id, f"{by}: {_error_name(event.error_code)}")
+
+    def _take_window_update(self, event: e.Event) -> Iterator[Event]:
+        assert isinstance(event, e.WindowUpdated)
+        yield WindowOpened(event.stream_id or None)
+
+    def _take_settings(self, event: e.Event) -> Iterator[Event]:
+        assert isinstance(event, e.RemoteSettingsChanged)
+        for code in event.changed_settings:
+            if not isinstance(code, SettingCodes):  # h2 would keep them all, 0.8 KiB each
+                self._h2.remote_settings.pop(code, None)
+        encoder = self._h2.encoder
+        encoder.header_table_size = min(encoder.header_table_size, ENCODER_TABLE_BYTES)
+        if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
+            yield WindowOpened(None)
+
+    def _take_goaway(self, frame: GoAwayFrame) -> Draining:
+        why = _error_name(frame.error_code)
+        if frame.additional_data:
+            why += ": " + frame.additional_data[:100].decode("ascii", "backslashreplace")
+        self._they_drain = why
+        return Draining(frame.last_stream_id, why)
+
+    # --- a client's commands ---
+
+    def open_call(self, method: Method, metadata: Metadata, timeout_s: float | None) -> int:
+        """See ``Codec``."""
+        if self._they_drain is not None:
+            raise ConnectionLostError(f"the server takes no more calls: {self._they_drain}")
+        pairs = headers.request_headers(
+            method,
+            authority=self._authority,
+            scheme=self._scheme,
+            metadata=metadata,
+            timeout_s=timeout_s,
+        )
+        try:
+            call_id = self._h2.get_next_available_stream_id()
+            self._h2.send_headers(call_id, pairs)
+        except TooManyStreamsError as exc:
+            raise CallFailedError(
+                StatusCode.RESOURCE_EXHAUSTED, "the server takes no more calls at once"
+            ) from exc
+        except H2Error as exc:
+            raise ConnectionLostError(f"no more calls on this connection: {exc}") from exc
+        self._calls[call_id] = _Call(self._limits.call_window_bytes)
+        return call_id
+
+    def end_request(self, call_id: int) -> None:
+        """See ``Codec``."""
+        call = self._calls.get(call_id)
+        if call is not None and not call.we_ended:
+            with self._still_open():
+                self._h2.end_stream(call_id)
+            self._end_our_half(call_id, call)
+
+    # --- a server's commands ---
+
+    def begin_reply(self, call_id: int, *, gzip: bool) -> None:
+        """See ``Codec``."""
+        call = self._calls.get(call_id)
+        if call is not None and not call.reply_began:
+            call.reply_began = True
+            with self._still_open():
+                self._h2.send_headers(call_id, headers.reply_headers(gzip=gzip))
+
+    def end_reply(self, call_id: int, code: StatusCode, details: str) -> None:
+        """See ``Codec``."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        make = headers.trailers if call.reply_began else headers.trailers_only
+        self._end_stream(call_id, call, make(code, details))
+
+    def _refuse(self, call_id: int, trailers: list[tuple[bytes, bytes]]) -> None:
+        """Answer a call that the connection never hears of."""
+        if not self._calls[call_id].they_ended:
+            self._provoked()  # else a flood of them would be one of resets
+        self._end_stream(call_id, self._calls[call_id], trailers)
+
+    def _end_stream(self, call_id: int, call: _Call, trailers: list[tuple[bytes, bytes]]) -> None:
+        with self._still_open():
+            self._h2.send_headers(call_id, trailers, end_stream=True)
+            if not call.they_ended:
+                # RFC 9113 §8.1: so a server says that it needs no more of the request
+                self._h2.reset_stream(call_id, ErrorCodes.NO_ERROR)
+        self._calls.pop(call_id, None)
+
+    # --- both sides' commands ---
+
+    def send_window(self, call_id: int) -> int:
+        """See ``Codec``."""
+        call = self._calls.get(call_id)
+        if call is None or call.we_ended:
+            return 0
+        try:
+            return max(0, self._h2.local_flow_control_window(call_id))
+        except H2Error:
+            return 0
+
+    def send(self, call_id: int, data: bytes | memoryview) -> None:
+        """See ``Codec``."""
+        most = self._h2.max_outbound_frame_size
+        with self._still_open():
+            for at in range(0, len(data), most):
+                self._h2.send_data(call_id, data[at : at + most])
+
+    def reset(self, call_id: int) -> None:
+        """See ``Codec``."""
+        if call_id in self._calls:
+            self._reset(call_id, ErrorCodes.CANCEL)
+
+    def consumed(self, call_id: int, credit: int) -> bool:
+        """See ``Codec``."""
+        told = not self._trusted and self._free_connection(credit)
+        call = self._calls.get(call_id)
+        if call is None or call.they_ended:
+            return told
+        call.free_credit += credit
+        if call.free_credit < call.window_bytes // 2:
+            return told
+        self._open_window(call_id, call)
+        return True
+
+    def trust(self, call_id: int) -> None:
+        """See ``Codec``."""
+        if not self._trusted:
+            self._trusted = True
+            # What strangers' calls left unread is not told again when it is consumed.
+            self._free_connection(TRUSTED_WINDOW_BYTES)
+        call = self._calls.get(call_id)
+        if call is None or call.they_ended:
+            return
+        first = self._limits.call_window_bytes
+        grown = sum(other.window_bytes - first for other in self._calls.values())
+        growth = self._limits.trusted_call_window_bytes - call.window_bytes
+        growth = min(growth, self._limits.growth_bytes - grown)
+        if growth > 0:
+            call.window_bytes += growth
+            call.free_credit += growth
+            self._open_window(call_id, call)
+
+    def drain(self, why: str = "") -> None:
+        """See ``Codec``."""
+        if not self._we_drain:
+            self._go_away(ErrorCodes.NO_ERROR, why)
+
+    def data_to_send(self) -> bytes:
+        """See ``Codec``."""
+        self._flush()
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    # --- helpers ---
+
+    def _flush(self) -> None:
+        self._out += self._h2.data_to_send()
+
+    @contextmanager
+    def _still_open(self) -> Iterator[None]:
+        """h2 may know of the end of a stream whose event we have not taken yet, or have forgotten
+        the stream; headers then look to it like those of a new one."""
+        with suppress(StreamClosedError, StreamIDTooLowError, TooManyStreamsError):
+            yield
+
+    def _end_our_half(self, call_id: int, call: _Call) -> None:
+        call.we_ended = True
+        if call.over:
+            del self._calls[call_id]
+
+    def _end_with(self, call_id: int, code: StatusCode, details: str) -> Iterator[Event]:
+        """The server has ended the call; should our half still be open, nobody reads it."""
+        call = self._calls.get(call_id)
+        if call is not None:
+            if call.we_ended:
+                del self._calls[call_id]
+            else:
+                self._reset(call_id, ErrorCodes.CANCEL)
+            yield StatusReceived(call_id, code, details)
+
+    def _fail(self, call_id: int, code: StatusCode, details: str) -> Iterator[Event]:
+        """The server's answer makes no sense: the call ends here."""
+        self._reset(call_id, ErrorCodes.CANCEL)
+        yield StatusReceived(call_id, code, details)
+
+    def _reset(self, call_id: int, code: ErrorCodes) -> None:
+        self._calls.pop(call_id, None)
+        with self._still_open():
+            self._h2.reset_stream(call_id, code)
+
+    def _provoked(self) -> None:
+        if not self._provoked_resets.spend(self._now):
+            raise ProtocolViolationError("too many calls that had to be reset")
+
+    def _free_connection(self, credit: int) -> bool:
+        """Returns whether the other side is told."""
+        self._free_credit += credit
+        window = TRUSTED_WINDOW_BYTES if self._trusted else LEAST_WINDOW_BYTES
+        if self._free_credit < window // 2:
+            return False
+        self._h2.increment_flow_control_window(self._free_credit)
+        self._free_credit = 0
+        return True
+
+    def _open_window(self, call_id: int, call: _Call) -> None:
+        with self._still_open():
+            self._h2.increment_flow_control_window(call.free_credit, call_id)
+        call.free_credit = 0
+
+    def _go_away(self, code: ErrorCodes, why: str) -> None:
+        self._we_drain = True
+        frame = GoAwayFrame(0)
+        frame.last_stream_id = self._h2.highest_inbound_stream_id
+        frame.error_code = code
+        frame.additional_data = why.encode("ascii", "replace")[:200]
+        self._flush()
+        self._out += frame.serialize()
+
+
+def _error_name(code: int) -> str:
+    try:
+        return ErrorCodes(code).name
+    except ValueError:
+        return f"error {code}"

@@ -1,0 +1,279 @@
+"""One call of a socket connection: the MessageStream that its caller or its handler holds."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+from aelf_p2p.core.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    MisuseError,
+    StatusCode,
+    TransportError,
+)
+from aelf_p2p.core.message_sizes import MAX_MESSAGE_BYTES
+from aelf_p2p.core.options import KIB
+from aelf_p2p.transports.net.messages import (
+    MessageBuffer,
+    compress,
+    frame_messages,
+    message_prefix,
+)
+from aelf_p2p.wire.methods import Method
+
+APART_BYTES = 32 * KIB
+"""A message of this size is queued as it is, apart from its prefix, rather than copied."""
+
+_COMPRESS_IN_THREAD_BYTES = 32 * KIB
+
+
+class CallOwner(Protocol):
+    """What a call asks of its connection."""
+
+    def wake_writer(self, call: "Call") -> None:
+        """The call has bytes or an end to send."""
+
+    def consumed(self, call: "Call", count: int, credit: int) -> None:
+        """The call's user has taken ``count`` received bytes, which took ``credit``."""
+
+    def refused(self, call: "Call", error: CallFailedError) -> None:
+        """What the other side sent on the call cannot be taken."""
+
+    def trust(self, call: "Call") -> None:
+        """The other side has proved who it is."""
+
+
+class Call:
+    """Both halves of a call, on either side. The connection tells it what comes, and sends its
+    queue; at most ``send_buffer_bytes`` and one batch or message wait there."""
+
+    def __init__(
+        self,
+        owner: CallOwner,
+        call_id: int,
+        method: Method,
+        inbox: MessageBuffer,
+        *,
+        send_buffer_bytes: int,
+        limit_bytes: int,
+        trusted_limit_bytes: int,
+    ) -> None:
+        self.call_id = call_id
+        self.method = method
+        self.inbox = inbox
+        self.compresses = False
+        """Whether what is sent is compressed; set before the first message."""
+        self.queue: deque[bytes | memoryview] = deque()
+        self.queued_bytes = 0
+        self.our_end: tuple[StatusCode, str] | None = None
+        """How our half ends once the queue is sent; a caller's always ends with OK."""
+        self.our_end_sent = False
+        self.error: TransportError | None = None
+        self.scope = trio.CancelScope(shield=True)
+        """Of the handler on a server: the connection alone ends it."""
+        self._owner = owner
+        self._send_buffer_bytes = send_buffer_bytes
+        self._limit_bytes = limit_bytes
+        self._trusted_limit_bytes = trusted_limit_bytes
+        self._counted_bytes = 0  # received, and not yet given back to the owner's count
+        self._their_end: tuple[StatusCode, str] | None = None
+        self._readable = trio.lowlevel.ParkingLot()
+        self._writable = trio.lowlevel.ParkingLot()
+
+    # --- MessageStream ---
+
+    async def send_many(self, messages: Sequence[bytes]) -> None:
+        """See ``MessageStream``."""
+        await trio.lowlevel.checkpoint()
+        begin = 0
+        while begin < len(messages):
+            await self._wait_room()
+            if self.compresses:
+                await self._put_compressed(messages[begin])
+                begin += 1
+            else:
+                begin += self._put_some(messages, begin)
+
+    async def receive_many(self) -> list[bytes]:
+        """See ``MessageStream``."""
+        if self._is_readable():
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._readable.park()
+        while True:
+            messages = self._take_untrusted()
+            if messages:
+                return messages
+            if self.inbox.has_work:
+                await trio.lowlevel.checkpoint()  # a long decompression, step by step
+            elif self.error is not None:
+                raise self.error.with_traceback(None)  # it may be raised many times
+            elif self._their_end is not None:
+                self._raise_unless_ended_well(*self._their_end)
+                return []
+            else:
+                await self._readable.park()
+
+    async def send_eof(self) -> None:
+        """See ``MessageStream``. A server's half ends with its status, OK; no more is read then."""
+        await trio.lowlevel.checkpoint()
+        self.end(StatusCode.OK, "")
+
+    def trust(self) -> None:
+        """See ``MessageStream``."""
+        self._limit_bytes = max(self._limit_bytes, self._trusted_limit_bytes)
+        self._owner.trust(self)
+
+    def limit_messages(self, max_bytes: int) -> None:
+        """See ``MessageStream``."""
+        self._limit_bytes = self._trusted_limit_bytes = max_bytes
+
+    # --- what the connection does with it ---
+
+    @property
+    def is_unary(self) -> bool:
+        """Whether each side sends one message."""
+        return not (self.method.client_streaming or self.method.server_streaming)
+
+    @property
+    def sends_nothing_more(self) -> bool:
+        """Whether the queue and the end of our half are sent, or never will be."""
+        return self.error is not None or self.our_end_sent
+
+    def received(self, data: bytes, credit: int) -> None:
+        """The next bytes of their half."""
+        self.inbox.append(data, credit)
+        self._counted_bytes += len(data)
+        self._readable.unpark_all()
+
+    def they_ended(self, code: StatusCode, details: str) -> None:
+        """Their half is complete: of a caller with OK, of a server with its status."""
+        self._their_end = self._their_end or (code, details)
+        self._readable.unpark_all()
+        self._writable.unpark_all()
+
+    def end(self, code: StatusCode, details: str) -> None:
+        """Our half ends, once the queue is sent."""
+        if self.our_end is None and self.error is None:
+            self.our_end = (code, details)
+            self._owner.wake_writer(self)
+
+    def sent(self, count: int) -> None:
+        """The writer has taken bytes from the queue."""
+        self.queued_bytes -= count
+        self._writable.unpark_all()
+
+    def end_sent(self) -> None:
+        """Nothing of our half is left to send, or the other side reads no more of it."""
+        self.queue.clear()
+        self.queued_bytes = 0
+        self.our_end_sent = True
+        self._writable.unpark_all()
+
+    def fail(self, error: TransportError) -> None:
+        """End it at once: whoever waits gets the error, and what is unread or unsent is lost."""
+        if self.error is not None:
+            return
+        self.error = error
+        self.queue.clear()
+        self.queued_bytes = 0
+        self.drop_unread()
+        self.scope.cancel()
+        self._readable.unpark_all()
+        self._writable.unpark_all()
+
+    def drop_unread(self) -> None:
+        """Nobody will read what has come."""
+        self._give_back(self.inbox.close())
+
+    async def wait_sent(self, timeout_s: float) -> bool:
+        """Wait until ``sends_nothing_more``; False when nothing moved for ``timeout_s``."""
+        while not self.sends_nothing_more:
+            with trio.move_on_after(timeout_s) as scope:
+                await self._writable.park()
+            if scope.cancelled_caught:
+                return False
+        return True
+
+    # --- helpers ---
+
+    def _is_readable(self) -> bool:
+        return self.inbox.has_work or bool(self.error or self._their_end)
+
+    def _take_untrusted(self) -> list[bytes]:
+        if not self.inbox.has_work:
+            return []
+        try:
+            messages, credit = self.inbox.take_untrusted(self._limit_bytes)
+        except CallFailedError as exc:
+            self.drop_unread()
+            self._owner.refused(self, exc)
+            raise
+        self._give_back(credit)
+        return messages
+
+    def _give_back(self, credit: int) -> None:
+        """Tell the owner what is not unread any more: read, dropped, or refused by the inbox."""
+        count = self._counted_bytes - self.inbox.unread_bytes
+        self._counted_bytes -= count
+        self._owner.consumed(self, count, credit)
+
+    def _raise_unless_ended_well(self, code: StatusCode, details: str) -> None:
+        if code is not StatusCode.OK:
+            raise CallFailedError(code, details)
+        if self.inbox.in_message:
+            raise CallFailedError(StatusCode.INTERNAL, "the stream ended inside a message")
+
+    async def _wait_room(self) -> None:
+        while True:
+            self._raise_unless_sendable()
+            if self.queued_bytes < self._send_buffer_bytes:
+                return
+            await self._writable.park()
+
+    def _raise_unless_sendable(self) -> None:
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        if self.our_end is not None:
+            raise MisuseError("a message sent after the end of its stream")
+        if self.our_end_sent:
+            raise ConnectionLostError(f"{self.method.name} was ended by the other side")
+
+    def _put_some(self, messages: Sequence[bytes], begin: int) -> int:
+        """Queue as many messages as there is room for, and at least one; returns how many."""
+        first = messages[begin]
+        if len(first) >= APART_BYTES:
+            _check_size(len(first))
+            self._put(message_prefix(len(first)), first)
+            return 1
+        room = self._send_buffer_bytes - self.queued_bytes
+        end = begin
+        while room > 0 and end < len(messages) and len(messages[end]) < APART_BYTES:
+            room -= len(messages[end])
+            end += 1
+        self._put(frame_messages(messages[begin:end]))
+        return end - begin
+
+    async def _put_compressed(self, message: bytes) -> None:
+        _check_size(len(message))
+        if len(message) < _COMPRESS_IN_THREAD_BYTES:
+            compressed = compress(message)
+        else:
+            compressed = await trio.to_thread.run_sync(compress, message, abandon_on_cancel=True)
+        self._raise_unless_sendable()  # it may have ended meanwhile
+        self._put(message_prefix(len(compressed), compressed=True), compressed)
+
+    def _put(self, *pieces: bytes) -> None:
+        self.queue.extend(pieces)
+        self.queued_bytes += sum(map(len, pieces))
+        self._owner.wake_writer(self)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_MESSAGE_BYTES:
+        raise CallFailedError(
+            StatusCode.RESOURCE_EXHAUSTED,
+            f"a message of {size} bytes, and at most {MAX_MESSAGE_BYTES} can be sent",
+        )

@@ -1,0 +1,456 @@
+"""A codec run over a stream: the tasks that read and write, and the calls in between.
+
+Only the writer sends, so that nobody's cancellation cuts a TLS record or a frame; reader and writer
+are shielded, so that what a cancelled peer says last still gets out, and ended by their owner.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from aelf_p2p.contracts import Metadata
+from aelf_p2p.core.errors import (
+    CallFailedError,
+    ClosedByUsError,
+    ConnectionLostError,
+    MalformedError,
+    ProtocolViolationError,
+    StatusCode,
+    TransportError,
+)
+from aelf_p2p.core.message_sizes import before_trust, max_reply_bytes, max_request_bytes
+from aelf_p2p.core.options import KIB, NetworkOptions
+from aelf_p2p.transports.net.budgets import ByteBudget
+from aelf_p2p.transports.net.calls import Call
+from aelf_p2p.transports.net.codec import (
+    SLICE_BYTES,
+    BytesReceived,
+    CallOpened,
+    CallReset,
+    Codec,
+    Draining,
+    Event,
+    ReplyBegan,
+    RequestEnded,
+    StatusReceived,
+    WindowOpened,
+)
+from aelf_p2p.transports.net.limits import WireLimits
+from aelf_p2p.transports.net.messages import MessageBuffer
+from aelf_p2p.wire.methods import Method
+
+log = logging.getLogger(__name__)
+
+READ_BYTES = 64 * KIB
+SHARE_BYTES = 64 * KIB
+"""What one call sends before the others have their turn."""
+ROUND_BYTES = 256 * KIB
+"""What one write holds of all calls, a share over it at most."""
+CLOSE_TIMEOUT_S = 0.2
+"""For TLS's goodbye, which a socket's buffer takes at once unless the other side has stalled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all connections of one transport share."""
+
+    options: NetworkOptions
+    limits: WireLimits
+    held: ByteBudget
+    """For everyone."""
+    held_for_strangers: ByteBudget
+    """Within it."""
+
+
+class Connection:
+    """One connection, either side. ``run_io`` is its life; ``shut_down`` ends it politely."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        codec: Codec,
+        *,
+        settings: Settings,
+        is_client: bool,
+        remote: str,
+        on_call: Callable[[Call, CallOpened], None] = lambda call, opened: None,
+        on_trust: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.remote = remote
+        """Who is at the other end, for messages."""
+        self.calls: dict[int, Call] = {}
+        self.lost: TransportError | None = None
+        """Why nothing works any more."""
+        self.draining: str | None = None
+        """Why the other side takes no new calls."""
+        self.ended = trio.Event()
+        """Set when ``lost`` is."""
+        self._stream = stream
+        self._codec = codec
+        self._settings = settings
+        self._limits = settings.limits
+        self._is_client = is_client
+        self._on_call = on_call
+        self._options = settings.options
+        self._on_trust = on_trust
+        self._trusted = False
+        self._budget = ByteBudget(
+            settings.limits.max_held_bytes + settings.limits.max_unread_bytes,
+            # Whom we dial we have chosen; what a reply may weigh is its method's to say.
+            settings.held if is_client else settings.held_for_strangers,
+        )
+        self._unread_bytes = 0
+        self._sending: dict[Call, None] = {}  # calls with something that their windows let out
+        self._unsent = bytearray()  # what the codec said by itself while the writer was busy
+        self._dirty = True  # the writer has to look; a codec greets at once
+        self._writing = False
+        self._writer_gone = False
+        self._ends_sending = False
+        self._writer_waits = trio.lowlevel.ParkingLot()
+        self._flushed = trio.lowlevel.ParkingLot()
+        self._closing = trio.lowlevel.ParkingLot()  # what waits for the other side to drain
+        self._io_scope = trio.CancelScope(shield=True)
+
+    # --- its life ---
+
+    async def run_io(self) -> None:
+        """Read and write until the other side is gone or we shut down; closes the stream."""
+        with self._io_scope:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read()
+                    # What tells the other side why: a GOAWAY, the status of a call.
+                    with trio.move_on_after(self._limits.goodbye_timeout_s):
+                        await self._wait_flushed()
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._lose(ClosedByUsError(f"the connection to {self.remote} was closed"))
+                await self._close_stream()
+
+    async def shut_down(self, *, linger: bool, deadline: float = math.inf) -> None:
+        """End it: no new calls, and what is queued goes out, in at most ``goodbye_timeout_s``.
+
+        With ``linger`` the other side is given that time to read it: a socket that is closed with
+        something unread resets the connection, and what was sent last is lost.
+        """
+        deadline = min(deadline, trio.current_time() + self._limits.goodbye_timeout_s)
+        with trio.CancelScope(deadline=deadline, shield=True):
+            self.drain()
+            await self._wait_flushed()
+            if linger and self.lost is None:
+                self._ends_sending = True
+                self._wake()
+                await self.ended.wait()
+        self._lose(ClosedByUsError(f"the connection to {self.remote} was closed"))
+        self._io_scope.cancel()
+
+    def drain(self, why: str = "") -> None:
+        """Tell the other side that we take no more calls."""
+        self._codec.drain(why)
+        self._wake()
+
+    async def _wait_flushed(self) -> None:
+        """Wait until everything that can be sent is sent."""
+        while (self._dirty or self._writing) and not self._writer_gone:
+            await self._flushed.park()
+
+    async def _close_stream(self) -> None:
+        """Closed in any case; TLS says goodbye to those we know, when they let it. (OpenSSL keeps
+        the session of a TLS 1.2 client that it says goodbye to, and strangers are many.)"""
+        known = self._trusted or self._is_client
+        timeout_s = CLOSE_TIMEOUT_S if known else 0
+        with trio.CancelScope(deadline=trio.current_time() + timeout_s, shield=True):
+            await self._stream.aclose()
+
+    def _lose(self, error: TransportError) -> None:
+        """Nothing works any more: whoever waits for anything gets the error."""
+        if self.lost is not None:
+            return
+        self.lost = error
+        for call in list(self.calls.values()):
+            call.fail(error)
+        self.calls.clear()
+        self._sending.clear()
+        self._closing.unpark_all()
+        self.ended.set()
+
+    # --- calls ---
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new calls can still be made."""
+        return self.lost is None and self.draining is None
+
+    async def wait_draining(self) -> None:
+        """Wait until the other side takes no new calls. Raises what the connection was lost by."""
+        while self.draining is None:
+            if self.lost is not None:
+                raise self.lost.with_traceback(None)  # it may be raised many times
+            await self._closing.park()
+
+    def open_call(self, method: Method, metadata: Metadata, timeout_s: float | None) -> Call:
+        """A client's. Raises TransportError."""
+        if self.lost is not None:
+            raise self.lost.with_traceback(None)  # it may be raised many times
+        call_id = self._codec.open_call(method, metadata, timeout_s)
+        call = self._add_call(call_id, method, max_reply_bytes(method, self._options))
+        self._wake()
+        return call
+
+    def leave(self, call: Call, error: TransportError) -> None:
+        """Its user has gone: unless it is over, the other side is told, and ``error`` remains."""
+        if self.calls.pop(call.call_id, None) is not None:
+            self._codec.reset(call.call_id)
+            self._wake()
+        self._sending.pop(call, None)
+        call.fail(error)
+
+    def _add_call(self, call_id: int, method: Method, limit_bytes: int) -> Call:
+        call = self.calls[call_id] = Call(
+            self,
+            call_id,
+            method,
+            MessageBuffer(self._budget),
+            send_buffer_bytes=self._limits.send_buffer_bytes,
+            limit_bytes=before_trust(method, limit_bytes, self._options),
+            trusted_limit_bytes=limit_bytes,
+        )
+        return call
+
+    def _forget(self, call_id: int) -> Call | None:
+        """It is over by itself; returns it, unless it was left before."""
+        call = self.calls.pop(call_id, None)
+        if call is not None:
+            self._sending.pop(call, None)
+        return call
+
+    # --- what calls ask of their owner ---
+
+    def wake_writer(self, call: Call) -> None:
+        """See ``CallOwner``."""
+        if call.call_id in self.calls:
+            self._sending[call] = None
+            self._wake()
+
+    def consumed(self, call: Call, count: int, credit: int) -> None:
+        """See ``CallOwner``."""
+        self._unread_bytes -= count
+        self._budget.give(count)
+        # A connection that is lost takes no commands: its codec may have failed half-way.
+        if credit and self.lost is None and self._codec.consumed(call.call_id, credit):
+            self._wake()
+
+    def refused(self, call: Call, error: CallFailedError) -> None:
+        """See ``CallOwner``. A server's handler is told, and ends the call with that status."""
+        if self._is_client:
+            self.leave(call, error)
+
+    def trust(self, call: Call) -> None:
+        """See ``CallOwner``."""
+        if self.lost is not None:
+            return
+        self._codec.trust(call.call_id)
+        self._wake()
+        if not self._trusted:
+            self._trusted = True
+            if not self._budget.move(self._settings.held):
+                self.drain("no room for another peer")
+                self._lose(ConnectionLostError(f"no room for what {self.remote} sends"))
+            self._on_trust()
+
+    # --- reading ---
+
+    async def _read(self) -> None:
+        """Until nothing more comes, or what comes breaks the rules."""
+        try:
+            while data := await self._stream.receive_some(READ_BYTES):
+                for at in range(0, len(data), SLICE_BYTES):
+                    if at:
+                        await trio.lowlevel.checkpoint()
+                    self._take_untrusted(bytes(data[at : at + SLICE_BYTES]))
+                    if self.lost is not None:
+                        return
+            self._lose(ConnectionLostError(f"{self.remote} closed the connection"))
+        except (MalformedError, ProtocolViolationError) as exc:
+            log.debug("%s: dropped: %s", self.remote, exc)
+            self._lose(ConnectionLostError(f"{self.remote} broke the protocol: {exc}"))
+            self.drain(str(exc))  # tells it why, unless the codec has
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._lose(_lost(self.remote, exc))
+
+    def _take_untrusted(self, data: bytes) -> None:
+        """Raises MalformedError, ProtocolViolationError."""
+        events = self._codec.receive_untrusted(data, trio.current_time())
+        for event in events:
+            self._take(event)
+        said = self._codec.data_to_send()
+        if said:
+            self._unsent += said
+            if self._writing and len(self._unsent) > self._limits.max_unsent_control_bytes:
+                raise ProtocolViolationError("it does not read what it is answered")
+            self._wake()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case BytesReceived(call_id, data, credit):
+                self._take_bytes(call_id, data, credit)
+            case WindowOpened(call_id):
+                self._take_window(call_id)
+            case CallOpened():
+                limit = max_request_bytes(event.method, self._options)
+                call = self._add_call(event.call_id, event.method, limit)
+                call.inbox.encoding = event.encoding
+                self._on_call(call, event)
+            case ReplyBegan(call_id, encoding):
+                if call_id in self.calls:
+                    self.calls[call_id].inbox.encoding = encoding
+            case RequestEnded(call_id):
+                if call_id in self.calls:
+                    self.calls[call_id].they_ended(StatusCode.OK, "")
+            case StatusReceived(call_id, code, details):
+                if ended := self._forget(call_id):
+                    ended.end_sent()
+                    ended.they_ended(code, details)
+            case CallReset(call_id, why):
+                if ended := self._forget(call_id):
+                    ended.fail(ConnectionLostError(f"{ended.method.name} was {why}"))
+            case Draining(last_call_id, why):
+                self._take_draining(last_call_id, why)
+
+    def _take_bytes(self, call_id: int, data: bytes, credit: int) -> None:
+        call = self.calls.get(call_id)
+        if call is None or call.error is not None:
+            self._codec.consumed(call_id, credit)
+            return
+        count = len(data)
+        self._unread_bytes += count
+        if self._unread_bytes > self._limits.max_unread_bytes or not self._budget.take(count):
+            self._unread_bytes -= count
+            raise ProtocolViolationError("more bytes than can be held for it")
+        call.received(data, credit)
+
+    def _take_window(self, call_id: int | None) -> None:
+        calls = self.calls.values() if call_id is None else (self.calls.get(call_id),)
+        for call in calls:
+            if call is not None and (call.queue or call.our_end):
+                self._sending[call] = None
+        self._wake()
+
+    def _take_draining(self, last_call_id: int, why: str) -> None:
+        self.draining = self.draining or why
+        self._closing.unpark_all()
+        if self._is_client:
+            for call in [call for call in self.calls.values() if call.call_id > last_call_id]:
+                self._forget(call.call_id)
+                call.fail(ConnectionLostError(f"{self.remote} takes no more calls: {why!a}"))
+
+    # --- writing ---
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                self._dirty = False
+                data = self._next_bytes()
+                if data:
+                    await self._send(data)
+                elif self._ends_sending:
+                    await _half_close(self._stream)
+                    return
+                else:
+                    self._flushed.unpark_all()
+                    await self._writer_waits.park()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._lose(_lost(self.remote, exc))
+            self._io_scope.cancel()  # whatever is still to be read, nobody is there to hear it
+        finally:
+            self._writer_gone = True
+            self._flushed.unpark_all()
+
+    async def _send(self, data: bytes) -> None:
+        """In pieces, so that whoever reads slowly is not taken for one that does not read."""
+        timeout_s = self._limits.write_timeout_s
+        self._writing = True
+        for at in range(0, len(data), SHARE_BYTES):
+            piece = data[at : at + SHARE_BYTES]  # all of it, nearly always: no copy is made then
+            with trio.move_on_after(timeout_s) as scope:
+                await self._stream.send_all(piece)
+            if scope.cancelled_caught:
+                raise trio.BrokenResourceError(f"nothing was taken for {timeout_s:g} s")
+        self._writing = False
+
+    def _wake(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            self._writer_waits.unpark()
+
+    def _next_bytes(self) -> bytes:
+        """What is to be sent next: a share of each call that has something, in turn."""
+        room = ROUND_BYTES
+        for call in list(self._sending):
+            del self._sending[call]
+            room -= self._send_share(call)
+            if room <= 0:
+                break
+        said = self._codec.data_to_send()
+        if not self._unsent:
+            return said
+        data = bytes(self._unsent) + said
+        self._unsent.clear()
+        return data
+
+    def _send_share(self, call: Call) -> int:
+        """Give the codec what the call's window lets out, at most SHARE_BYTES; then its end.
+
+        Returns how many bytes. The call has its turn again when it has more, or once its window
+        opens.
+        """
+        codec, call_id = self._codec, call.call_id
+        room = SHARE_BYTES
+        if call.queue and not self._is_client:
+            codec.begin_reply(call_id, gzip=call.compresses)
+        while call.queue:
+            window = min(codec.send_window(call_id), room)
+            if not window:
+                if not room:
+                    self._sending[call] = None
+                return SHARE_BYTES - room
+            piece = call.queue[0]
+            if len(piece) <= window:
+                call.queue.popleft()
+            else:
+                rest = memoryview(piece)
+                piece, call.queue[0] = rest[:window], rest[window:]
+            codec.send(call_id, piece)
+            room -= len(piece)
+            call.sent(len(piece))
+        if call.our_end is not None and not call.our_end_sent:
+            self._end_half(call, *call.our_end)
+        return SHARE_BYTES - room
+
+    def _end_half(self, call: Call, code: StatusCode, details: str) -> None:
+        if self._is_client:
+            self._codec.end_request(call.call_id)
+            call.end_sent()
+        else:
+            self._codec.end_reply(call.call_id, code, details)
+            self._forget(call.call_id)
+            call.end_sent()
+            call.they_ended(StatusCode.OK, "")  # what it still sends is not read
+
+
+async def _half_close(stream: trio.abc.Stream) -> None:
+    """The other side reads an end of file, and can still be read."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if isinstance(stream, trio.abc.HalfCloseableStream):
+        await stream.send_eof()
+
+
+def _lost(remote: str, cause: Exception) -> ConnectionLostError:
+    error = ConnectionLostError(f"the connection to {remote} broke: {cause}")
+    error.__cause__ = cause
+    return error

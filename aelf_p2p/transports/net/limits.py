@@ -1,0 +1,71 @@
+"""What a connection may cost: the limits of the socket transports, all of them ours.
+
+Durations are in seconds (``_s``), sizes in bytes (``_bytes``), rates in events a second
+(``_per_s``); everything else is a count. What a *message* may weigh is in ``NetworkOptions``.
+"""
+
+from dataclasses import dataclass, field, fields
+
+from aelf_p2p.core.errors import MisuseError
+from aelf_p2p.core.options import KIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``burst`` events at once, and ``per_s`` more each second."""
+
+    burst: float
+    per_s: float
+
+    def __post_init__(self) -> None:
+        if not (self.burst > 0 and self.per_s > 0):
+            raise MisuseError(f"{self} must be above zero in both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireLimits:
+    """Limits of one transport: of each connection, and of all together."""
+
+    # Connections that nobody has shaken hands on.
+    stranger_timeout_s: float = 10.0  # from accept, through TLS, to the handshake
+    max_strangers: int = 256  # the oldest goes when another comes
+    stranger_bytes: int = 64 * KIB  # unread, of one connection (grpc: HTTP/2's own 64 KiB - 1)
+    all_strangers_bytes: int = 16 * MIB  # held, of all of them
+
+    # Each connection.
+    idle_timeout_s: float = 300.0  # without a call
+    write_timeout_s: float = 30.0  # of 64 KiB, of which the other side takes too little
+    goodbye_timeout_s: float = 1.0  # at the end: what is queued is sent
+    drain_timeout_s: float = 0.5  # at shutdown: unary calls under way may still end
+    max_calls: int = 100  # under way at once
+    call_window_bytes: int = 64 * KIB - 1  # unread, of one call
+    trusted_call_window_bytes: int = MIB  # the same, of a call that has proved who it is
+    max_unread_bytes: int = 12 * MIB  # of all calls of a connection
+    max_held_bytes: int = 128 * MIB  # of messages that are not complete, decompressed
+    send_buffer_bytes: int = 64 * KIB  # of one call: a sender waits when so much is queued
+    max_unsent_control_bytes: int = 64 * KIB  # acknowledgements that the other side does not read
+
+    # The whole transport.
+    max_connections: int = 4096
+    all_held_bytes: int = 1024 * MIB
+
+    # What a connection may ask for without a message coming of it.
+    resets: Rate = field(default_factory=lambda: Rate(200, 50))
+    provoked_resets: Rate = field(default_factory=lambda: Rate(100, 10))
+    pings: Rate = field(default_factory=lambda: Rate(100, 20))  # C core sends some with its data
+    settings: Rate = field(default_factory=lambda: Rate(50, 5))
+    empty_frames: Rate = field(default_factory=lambda: Rate(100, 10))
+    late_frames: Rate = field(default_factory=lambda: Rate(10_000, 500))  # of calls that are over
+    small_frames: Rate = field(default_factory=lambda: Rate(20_000, 5_000))  # e.g. WINDOW_UPDATE
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, Rate) and not value > 0:
+                raise MisuseError(f"{each.name} must be above zero, not {value}")
+
+    @property
+    def growth_bytes(self) -> int:
+        """By how much the windows of all trusted calls together may grow, so that whoever keeps to
+        its windows keeps within ``max_unread_bytes``."""
+        return max(0, self.max_unread_bytes - self.max_calls * self.call_window_bytes)

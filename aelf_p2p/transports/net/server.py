@@ -1,0 +1,152 @@
+"""The accepting side: connections, strangers among them, and the handlers of their calls."""
+
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+from aelf_p2p.contracts import CallHandler, IncomingCall
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.errors import ClosedByUsError, StatusCode
+from aelf_p2p.transports.handlers import run_handler
+from aelf_p2p.transports.net.calls import Call
+from aelf_p2p.transports.net.codec import CallOpened, Codec
+from aelf_p2p.transports.net.connection import Connection, Settings
+
+log = logging.getLogger(__name__)
+
+
+class Strangers:
+    """The connections that nobody has shaken hands on; when there are too many, the oldest goes."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._scopes: OrderedDict[trio.CancelScope, None] = OrderedDict()
+
+    @contextmanager
+    def counted(self, scope: trio.CancelScope) -> Iterator[Callable[[], None]]:
+        """Count a connection that ``scope`` ends, until the block ends or what it gives is
+        called."""
+        self._scopes[scope] = None
+        if len(self._scopes) > self._most:
+            oldest, _ = self._scopes.popitem(last=False)
+            oldest.cancel()
+        try:
+            yield lambda: self._scopes.pop(scope, None)
+        finally:
+            self._scopes.pop(scope, None)
+
+
+class ServerConnection:
+    """An accepted connection: its I/O and the tasks of its handlers, until either side ends it.
+
+    ``scope`` is the connection's own: its deadline ends a stranger, and one that makes no calls.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        codec: Codec,
+        *,
+        settings: Settings,
+        caller: Endpoint,
+        handler: CallHandler,
+        scope: trio.CancelScope,
+        on_trust: Callable[[], None],
+    ) -> None:
+        self._limits = settings.limits
+        self._caller = caller
+        self._handler = handler
+        self._scope = scope
+        self._on_trust = on_trust
+        self._trusted = False
+        self._ending = False
+        self._gone_by = math.inf
+        self._served: dict[Call, None] = {}  # calls whose handlers' tasks are there
+        self._handler_ended = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery | None = None
+        self._connection = Connection(
+            stream,
+            codec,
+            settings=settings,
+            is_client=False,
+            remote=str(caller),
+            on_call=self._begin_call,
+            on_trust=self._trust,
+        )
+
+    async def run(self) -> None:
+        """Until the other side is gone, or we are cancelled; then calls end as they should."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._connection.run_io)
+            try:
+                await self._connection.ended.wait()
+            finally:
+                await self._end()
+
+    async def _end(self) -> None:
+        """Handlers of streams are cancelled at once, unary ones may still end; then we go.
+
+        Takes ``drain_timeout_s`` and ``goodbye_timeout_s``, unless a handler does not let go.
+        """
+        self._ending = True
+        drained_by = trio.current_time() + self._limits.drain_timeout_s
+        self._gone_by = drained_by + self._limits.goodbye_timeout_s
+        with trio.CancelScope(shield=True):
+            self._connection.drain()
+            self._cancel_handlers(unary_too=False)
+            with trio.CancelScope(deadline=drained_by):
+                while any(call.is_unary for call in self._served):
+                    await self._handler_ended.park()
+            self._cancel_handlers(unary_too=True)
+            while self._served:
+                await self._handler_ended.park()
+            await self._connection.shut_down(linger=self._trusted, deadline=self._gone_by)
+
+    def _cancel_handlers(self, *, unary_too: bool) -> None:
+        for call in list(self._served):
+            if unary_too or not call.is_unary:
+                call.scope.cancel()
+
+    def _trust(self) -> None:
+        self._trusted = True
+        self._scope.deadline = math.inf  # the call that is trusted is under way
+        self._on_trust()
+
+    def _begin_call(self, call: Call, opened: CallOpened) -> None:
+        assert self._nursery is not None
+        self._served[call] = None
+        if self._trusted:
+            self._scope.deadline = math.inf
+        self._nursery.start_soon(self._run_call, call, opened, name=f"serve {call.method.name}")
+
+    async def _run_call(self, call: Call, opened: CallOpened) -> None:
+        """The handler's task, which lasts until the caller has its answer or is gone."""
+        try:
+            await self._answer(call, opened)
+        finally:
+            # At the end what a cancelled handler said last is still to be sent, and not reset.
+            if not (self._ending and call.call_id in self._connection.calls):
+                self._connection.leave(call, ClosedByUsError(f"{call.method.name} was answered"))
+            del self._served[call]
+            self._handler_ended.unpark_all()
+            if self._trusted and not self._served:
+                self._scope.deadline = trio.current_time() + self._limits.idle_timeout_s
+
+    async def _answer(self, call: Call, opened: CallOpened) -> None:
+        call.compresses = call.method.compressed_reply and opened.accepts_gzip
+        if opened.timeout_s is not None:
+            call.scope.deadline = trio.current_time() + opened.timeout_s
+        incoming = IncomingCall(call.method, opened.metadata, self._caller, call)
+        outcome = await run_handler(self._handler, incoming, call.scope)
+        if outcome is None:
+            if call.error is not None or trio.current_time() < call.scope.deadline:
+                return
+            outcome = StatusCode.DEADLINE_EXCEEDED, ""
+        call.end(*outcome)
+        # From here on only a caller that does not read is waited for.
+        with trio.CancelScope(deadline=self._gone_by, shield=True) as call.scope:
+            await call.wait_sent(self._limits.write_timeout_s)

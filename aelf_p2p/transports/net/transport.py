@@ -1,0 +1,163 @@
+"""A transport over sockets: TCP, TLS and connections; what differs is the codec."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from ssl import SSLContext
+
+import trio
+
+from aelf_p2p.contracts import CallHandler, RpcChannel
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.errors import ConnectionLostError, DeadlineExceededError
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.transports.net import sockets, tls
+from aelf_p2p.transports.net.budgets import ByteBudget
+from aelf_p2p.transports.net.channel import SocketChannel
+from aelf_p2p.transports.net.codec import Codec
+from aelf_p2p.transports.net.connection import Connection, Settings
+from aelf_p2p.transports.net.limits import WireLimits
+from aelf_p2p.transports.net.server import ServerConnection, Strangers
+
+log = logging.getLogger(__name__)
+
+
+class SocketTransport:
+    """Listens and dials; ``grpc`` and ``tcp`` say which codec serves a connection."""
+
+    def __init__(
+        self,
+        *,
+        server_codec: Callable[[], Codec],
+        client_codec: Callable[[Endpoint], Codec],
+        options: NetworkOptions,
+        limits: WireLimits,
+        alpn: str | None,
+        secure: bool,
+    ) -> None:
+        self._server_codec = server_codec
+        self._client_codec = client_codec
+        self._limits = limits
+        held = ByteBudget(limits.all_held_bytes)
+        self._settings = Settings(
+            options=options,
+            limits=limits,
+            held=held,
+            held_for_strangers=ByteBudget(limits.all_strangers_bytes, held),
+        )
+        self._strangers = Strangers(limits.max_strangers)
+        self._connections = 0
+        self._alpn = alpn
+        self._server_tls: SSLContext | None = None
+        self._client_tls: SSLContext | None = None
+        if secure:
+            identity = tls.process_identity()
+            offered = () if alpn is None else (alpn,)
+            self._server_tls = identity.server_context(offered)
+            self._client_tls = identity.client_context(offered)
+
+    # --- dialing ---
+
+    @asynccontextmanager
+    async def dial(self, endpoint: Endpoint, *, timeout_s: float) -> AsyncIterator[RpcChannel]:
+        """Connect. See ``Transport``."""
+        stream: trio.abc.Stream | None = None
+        with trio.move_on_after(timeout_s):
+            stream = await self._connect(endpoint)
+        if stream is None:
+            raise DeadlineExceededError(f"{endpoint} did not answer within {timeout_s:g} s")
+        connection = Connection(
+            stream,
+            self._client_codec(endpoint),
+            settings=self._settings,
+            is_client=True,
+            remote=str(endpoint),
+        )
+        with single_error_as_itself():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connection.run_io)
+                try:
+                    yield SocketChannel(connection)
+                finally:
+                    await connection.shut_down(linger=True)
+
+    async def _connect(self, endpoint: Endpoint) -> trio.abc.Stream:
+        stream = await sockets.connect(endpoint)
+        if self._client_tls is None:
+            return stream
+        return await tls.handshake_client(
+            stream, self._client_tls, alpn_required=self._alpn, endpoint=endpoint
+        )
+
+    # --- listening ---
+
+    async def serve(
+        self,
+        host: str,
+        port: int,
+        handler: CallHandler,
+        *,
+        task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen until cancelled. See ``Transport``."""
+        listeners, endpoint = await sockets.open_listeners(host, port)
+        with single_error_as_itself():
+            async with trio.open_nursery() as nursery:
+                task_status.started(endpoint)
+                await sockets.accept_forever(listeners, partial(self._accept, nursery, handler))
+
+    def _accept(
+        self, nursery: trio.Nursery, handler: CallHandler, stream: trio.SocketStream
+    ) -> None:
+        if self._connections >= self._limits.max_connections:
+            log.debug("a connection over %d was not accepted", self._limits.max_connections)
+            stream.socket.close()
+        else:
+            self._connections += 1
+            nursery.start_soon(self._serve_connection, stream, handler)
+
+    async def _serve_connection(self, stream: trio.SocketStream, handler: CallHandler) -> None:
+        """An accepted connection, from its first byte to its last."""
+        deadline = trio.current_time() + self._limits.stranger_timeout_s
+        try:
+            with (
+                trio.CancelScope(deadline=deadline) as scope,
+                self._strangers.counted(scope) as known,
+            ):
+                await self._serve_caller(stream, handler, scope, known)
+        except Exception:  # a fault of ours on one connection is no reason to drop the others
+            log.exception("serving a connection failed")
+        finally:
+            self._connections -= 1
+            stream.socket.close()
+
+    async def _serve_caller(
+        self,
+        stream: trio.SocketStream,
+        handler: CallHandler,
+        scope: trio.CancelScope,
+        on_trust: Callable[[], None],
+    ) -> None:
+        caller = sockets.caller_of(stream)
+        if caller is None:
+            return
+        secured: trio.abc.Stream = stream
+        if self._server_tls is not None:
+            try:
+                secured = await tls.handshake_server(stream, self._server_tls)
+            except ConnectionLostError as exc:
+                log.debug("%s: %s", caller, exc)
+                return
+        connection = ServerConnection(
+            secured,
+            self._server_codec(),
+            settings=self._settings,
+            caller=caller,
+            handler=handler,
+            scope=scope,
+            on_trust=on_trust,
+        )
+        with single_error_as_itself():
+            await connection.run()
