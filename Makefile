@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo test test-newest test-lowest lint types proto check-proto clean
+.PHONY: help demo test test-newest test-lowest lint types bench proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ lint: .venv/installed-lint ## check style and formatting
 
 types: .venv/installed-test .venv/installed-lint ## check types
 	.venv/bin/mypy
+
+bench: .venv/installed-bench ## measure broadcast fan-out beside grpc.aio; BENCH="--help" lists options
+	.venv/bin/python -m benchmarks.fanout $(BENCH)
 
 proto: .venv-proto/installed ## regenerate the code of all .proto files
 	$(call generate,.,tests/foreign)
@@ -75,6 +78,10 @@ endef
 
 .venv/installed-lint: setup.cfg | .venv/bin/python
 	.venv/bin/python $(PIP_INSTALL) -e '.[lint]'
+	@touch $@
+
+.venv/installed-bench: setup.cfg | .venv/bin/python
+	.venv/bin/python $(PIP_INSTALL) -e '.[bench]'
 	@touch $@
 
 .venv-lowest/installed-test: setup.cfg requirements/lowest.txt | .venv-lowest/bin/python

@@ -34,6 +34,7 @@ class AckWindow:
         self._ttl_s = ttl_s
         self._items: deque[BroadcastItem] = deque()
         self._batches: deque[_Batch] = deque()
+        self._around: tuple[bytes, bytes] | None = None
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -81,6 +82,28 @@ class AckWindow:
                 self._forget(item, position)
                 return item
         return None
+
+    def acknowledge_bytes(self, reply: bytes) -> BroadcastItem | None:
+        """Take out the oldest entry when a whole reply, not parsed, is laid out like the one that
+        ``learn`` was given last; None says nothing.
+
+        A peer's replies differ in the acknowledgement's own fields only: what stands before and
+        behind them is the same for a session. So most replies need not be parsed.
+        """
+        if self._around is None or not self._items:
+            return None
+        item = self._items[0]
+        before, behind = self._around
+        if reply != before + item.acknowledgement + behind:
+            return None
+        del self._items[0]
+        self._forget(item, 0)
+        return item
+
+    def learn(self, item: BroadcastItem, reply: bytes) -> None:
+        """How this peer lays out a reply, by the bytes of one that was parsed."""
+        before, found, behind = reply.partition(item.acknowledgement)
+        self._around = (before, behind) if found else None
 
     def expire(self, now: float) -> list[BroadcastItem]:
         """Take out what has been unanswered for too long."""

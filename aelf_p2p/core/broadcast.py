@@ -26,7 +26,16 @@ class BroadcastItem:
     to be unique only there.
     """
 
-    __slots__ = ("body", "hash", "kind", "message_type", "payload_size", "request_id", "size")
+    __slots__ = (
+        "acknowledgement",
+        "body",
+        "hash",
+        "kind",
+        "message_type",
+        "payload_size",
+        "request_id",
+        "size",
+    )
 
     def __init__(self, kind: BroadcastKind, hash_: bytes, payload: bytes, request_id: str) -> None:
         self.kind: Final = kind
@@ -36,6 +45,8 @@ class BroadcastItem:
         self.payload_size: Final = len(payload)
         self.request_id: Final = request_id
         self.body: Final = envelope_body(kind.value, request_id, payload)
+        self.acknowledgement: Final = envelope_body(kind.value, request_id)
+        """The body of the empty reply to it."""
         self.size: Final = len(self.body)
         """Bytes it takes in a queue; the prefix of a session (about 300) comes on top."""
 

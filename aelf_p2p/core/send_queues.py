@@ -6,6 +6,11 @@ from enum import Enum
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
 from aelf_p2p.core.options import NetworkOptions
 
+# Looking a member up in its enum costs as much as the rest of a comparison, and these are compared
+# for each peer and broadcast.
+_BLOCK, _TRANSACTION = BroadcastKind.BLOCK, BroadcastKind.TRANSACTION
+_LIB_ANNOUNCEMENT = BroadcastKind.LIB_ANNOUNCEMENT
+
 
 class DropReason(Enum):
     """Why a broadcast did not reach a peer."""
@@ -61,15 +66,17 @@ class SendQueues:
     def put_nowait(self, item: BroadcastItem) -> DropReason | None:
         """Queue an item. Returns None when it waits now, else why it was refused (and counted)."""
         kind = item.kind
-        replaced = self._lib if kind is BroadcastKind.LIB_ANNOUNCEMENT else None
-        queued_bytes = self.queued_bytes - (0 if replaced is None else replaced.size)
-        if queued_bytes + item.size > self._max_bytes:
+        replaced = self._lib if kind is _LIB_ANNOUNCEMENT else None
+        queued_bytes = self.queued_bytes + item.size
+        if replaced is not None:
+            queued_bytes -= replaced.size
+        if queued_bytes > self._max_bytes:
             return self._drop(kind, DropReason.BYTES_FULL)
-        if kind is BroadcastKind.TRANSACTION:
+        if kind is _TRANSACTION:
             if len(self._transactions) >= self._max_transactions:
                 return self._drop(kind, DropReason.QUEUE_FULL)
             self._transactions.append(item)
-        elif kind is BroadcastKind.BLOCK:
+        elif kind is _BLOCK:
             if len(self._blocks) >= self._max_blocks:
                 return self._drop(kind, DropReason.QUEUE_FULL)
             self._blocks.append(item)
@@ -78,11 +85,11 @@ class SendQueues:
             self._lib = item
         elif self.announcements >= self._max_announcements:
             return self._drop(kind, DropReason.QUEUE_FULL)
-        elif kind is BroadcastKind.LIB_ANNOUNCEMENT:
+        elif kind is _LIB_ANNOUNCEMENT:
             self._lib = item
         else:
             self._announcements.append(item)
-        self.queued_bytes = queued_bytes + item.size
+        self.queued_bytes = queued_bytes
         return None
 
     def take_batch(

@@ -53,15 +53,27 @@ class Outbox:
             self._wake()
         return refused
 
-    def acknowledge(self, request_id: str, message_type: int) -> bool:
+    def acknowledge(self, request_id: str, message_type: int, reply: bytes) -> bool:
         """Take a reply to a broadcast; False when it answers none that is in flight."""
         item = self.window.acknowledge(request_id, message_type)
         if item is None:
             return False
+        self.window.learn(item, reply)
+        self._count_acknowledged(item)
+        return True
+
+    def acknowledge_bytes(self, message: bytes) -> bool:
+        """Take a message, not parsed, that is the next acknowledgement; False says nothing."""
+        item = self.window.acknowledge_bytes(message)
+        if item is None:
+            return False
+        self._count_acknowledged(item)
+        return True
+
+    def _count_acknowledged(self, item: BroadcastItem) -> None:
         self.acknowledged[item.kind] += 1
         if self._idle is not None and len(self.queues):
             self._wake()
-        return True
 
     async def run(self, stream: MessageStream) -> None:
         """Send until cancelled. Raises TransportError when the stream breaks."""

@@ -59,7 +59,8 @@ class StreamSession:
         options: NetworkOptions,
         reply_prefix: bytes,
         post_nowait: Callable[[bytes], None],
-        match_reply: Callable[[str, int, bytes], bool],
+        acknowledge: Callable[[bytes], bool],
+        match_reply: Callable[[StreamMessage, bytes], bool],
         confirm: Callable[[], None],
     ) -> None:
         self.ignored: Counter[str] = Counter()
@@ -69,6 +70,7 @@ class StreamSession:
         self._handler = handler
         self._reply_prefix = reply_prefix
         self._post_nowait = post_nowait
+        self._acknowledge = acknowledge
         self._match_reply = match_reply
         self._confirm = confirm
         self._wrong_sessions = 0
@@ -84,7 +86,8 @@ class StreamSession:
             if self._peer.close_reason is not None:
                 return  # whoever closed it: nothing that it says counts any more
             try:
-                self._take(decode_envelope_untrusted(data))
+                if not self._acknowledge(data):
+                    self._take(decode_envelope_untrusted(data), data)
             except (MalformedError, ProtocolViolationError) as exc:
                 log.info("%s: dropped for breaking the protocol: %s", self._peer.info, exc)
                 self._peer.close(CloseReason.VIOLATION)
@@ -106,10 +109,10 @@ class StreamSession:
             else:
                 self._reply(message, reply)
 
-    def _take(self, message: StreamMessage) -> None:
+    def _take(self, message: StreamMessage, data: bytes) -> None:
         stream_type = message.stream_type
         if stream_type == _REPLY:
-            if not self._match_reply(message.request_id, message.message_type, message.message):
+            if not self._match_reply(message, data):
                 self._ignore("reply to nothing")
         elif stream_type == _REQUEST:
             if self._is_authentic(message):

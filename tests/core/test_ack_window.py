@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aelf_p2p.core.ack_window import AckWindow
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.wire import MessageType, StreamMessage, StreamType
 
 MAX_ITEMS = 12
 MAX_BYTES = 600
@@ -19,6 +20,22 @@ _numbers = count()
 def make(kind: BroadcastKind = BroadcastKind.TRANSACTION, size: int = 10) -> BroadcastItem:
     number = next(_numbers)
     return BroadcastItem(kind, number.to_bytes(32), bytes(size), f"1700000000000_{number:08}")
+
+
+def encode_reply(item: BroadcastItem, layout: str) -> bytes:
+    """The reply to a broadcast as protobuf writes it: all at once, or the session's part first."""
+    session = {"session-id-bin": "00ff"}
+    message_type = MessageType.Name(item.kind.value)
+    own = StreamMessage(message_type=message_type, request_id=item.request_id)
+    if layout == "ours":
+        before = StreamMessage(stream_type=StreamType.REPLY, meta=session)
+        return before.SerializeToString() + own.SerializeToString()
+    own.stream_type = StreamType.REPLY
+    own.meta.update(session)
+    return own.SerializeToString()
+
+
+LEARNED_FROM = make()
 
 
 class AckWindowMachine(RuleBasedStateMachine):
@@ -52,6 +69,22 @@ class AckWindowMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def acknowledge_out_of_order(self, data: st.DataObject) -> None:
         self.take(data.draw(st.integers(0, len(self.model) - 1)))
+
+    @precondition(lambda self: self.model)
+    @rule(layout=st.sampled_from(["ours", "c#"]), other=st.booleans())
+    def acknowledge_by_bytes(self, layout: str, other: bool) -> None:
+        """The window has learned a layout; a reply to the oldest in this one is taken, no other."""
+        self.window.learn(LEARNED_FROM, encode_reply(LEARNED_FROM, layout))
+        _, oldest = self.model[0]
+        if other:
+            for _, item in self.model[1:]:
+                assert self.window.acknowledge_bytes(encode_reply(item, layout)) is None
+            changed = encode_reply(oldest, layout) + b"\x08\x01"  # stream_type REQUEST after all
+            assert self.window.acknowledge_bytes(changed) is None
+        else:
+            assert self.window.acknowledge_bytes(encode_reply(oldest, layout)) is oldest
+            del self.model[0]
+            self.gone.append(oldest)
 
     def take(self, position: int) -> None:
         _, item = self.model.pop(position)
@@ -187,3 +220,18 @@ def test_a_quarter_of_the_window_is_not_for_transactions() -> None:
     assert (window.room, window.room_for_transactions) == (2, 0)
     window.push([make()], 0.0)
     assert (window.room, window.room_for_transactions) == (1, 0)
+
+
+def test_an_unparsed_reply_says_nothing_before_a_layout_is_learned() -> None:
+    window, item = AckWindow(MAX_ITEMS, MAX_BYTES, TTL), make()
+    window.push([item], 0)
+    assert window.acknowledge_bytes(encode_reply(item, "ours")) is None
+    window.learn(item, b"a reply in which the fields do not stand together")
+    assert window.acknowledge_bytes(encode_reply(item, "ours")) is None
+    assert window.acknowledge(item.request_id, item.kind.value) is item
+
+
+def test_an_empty_window_takes_no_unparsed_reply() -> None:
+    window = AckWindow(MAX_ITEMS, MAX_BYTES, TTL)
+    window.learn(LEARNED_FROM, encode_reply(LEARNED_FROM, "c#"))
+    assert window.acknowledge_bytes(encode_reply(LEARNED_FROM, "c#")) is None

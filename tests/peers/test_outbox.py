@@ -51,6 +51,12 @@ class Sink:
     async def send_eof(self) -> None:
         raise NotImplementedError
 
+    def trust(self) -> None:
+        raise NotImplementedError
+
+    def limit_messages(self, max_bytes: int) -> None:
+        raise NotImplementedError
+
 
 @asynccontextmanager
 async def running(outbox: Outbox, sink: Sink) -> AsyncIterator[None]:
@@ -206,10 +212,10 @@ async def test_a_full_window_holds_broadcasts_and_not_replies(
         outbox.post_nowait(b"a reply")
         await settle()
         assert sink.sent == [*wire(items[:3]), b"a reply"]
-        assert outbox.acknowledge(items[1].request_id, 9)
+        assert outbox.acknowledge(items[1].request_id, 9, b"")
         await settle()
         assert sink.sent[4:] == wire(items[3:4])
-        assert outbox.acknowledge(items[0].request_id, 9)
+        assert outbox.acknowledge(items[0].request_id, 9, b"")
         await settle()
         assert sink.sent[5:] == wire(items[4:])
         assert trio.current_time() == 0  # at once, no waiting for an expiry
@@ -226,7 +232,7 @@ async def test_a_window_full_of_bytes(autojump_clock: trio.abc.Clock) -> None:
         outbox.enqueue_nowait(small)
         await settle()
         assert sink.sent == wire([large])
-        outbox.acknowledge(large.request_id, 8)
+        outbox.acknowledge(large.request_id, 8, b"")
         await settle()
         assert sink.sent == wire([large, small])
 
@@ -236,7 +242,7 @@ async def test_what_is_not_acknowledged_expires(autojump_clock: trio.abc.Clock) 
     items = fill(outbox, 5)
     async with running(outbox, sink):
         await trio.sleep(2.9)
-        assert outbox.acknowledge(items[1].request_id, 9)
+        assert outbox.acknowledge(items[1].request_id, 9, b"")
         await settle()
         assert len(sink.sent) == 3
         await trio.sleep(20)
@@ -245,7 +251,7 @@ async def test_what_is_not_acknowledged_expires(autojump_clock: trio.abc.Clock) 
     assert outbox.queues.dropped == {(TRANSACTION, DropReason.UNACKNOWLEDGED): 4}
     assert len(outbox.window) == 0
     # too late
-    assert not outbox.acknowledge(items[0].request_id, 9)
+    assert not outbox.acknowledge(items[0].request_id, 9, b"")
 
 
 async def test_a_peer_that_never_answers_blocks_nothing(autojump_clock: trio.abc.Clock) -> None:
@@ -262,13 +268,13 @@ async def test_a_peer_that_never_answers_blocks_nothing(autojump_clock: trio.abc
 async def test_what_is_no_acknowledgement(autojump_clock: trio.abc.Clock) -> None:
     outbox, sink = make_outbox(), Sink()
     [item] = fill(outbox, 1)
-    assert not outbox.acknowledge(item.request_id, 9)  # not sent yet
+    assert not outbox.acknowledge(item.request_id, 9, b"")  # not sent yet
     async with running(outbox, sink):
         await settle()
-        assert not outbox.acknowledge(item.request_id, 8)
-        assert not outbox.acknowledge("1700000000000_else", 9)
-        assert outbox.acknowledge(item.request_id, 9)
-        assert not outbox.acknowledge(item.request_id, 9)
+        assert not outbox.acknowledge(item.request_id, 8, b"")
+        assert not outbox.acknowledge("1700000000000_else", 9, b"")
+        assert outbox.acknowledge(item.request_id, 9, b"")
+        assert not outbox.acknowledge(item.request_id, 9, b"")
     assert outbox.acknowledged == {TRANSACTION: 1}
 
 
@@ -283,7 +289,7 @@ async def test_a_stalled_stream_fills_its_own_queues_only(autojump_clock: trio.a
             assert refused in (None, DropReason.QUEUE_FULL)
             assert healthy.enqueue_nowait(item) is None
             await settle()
-            assert healthy.acknowledge(item.request_id, 9)
+            assert healthy.acknowledge(item.request_id, 9, b"")
         assert len(stuck.sent) == 1
         assert stalled.queues.transactions == 100
         assert stalled.queues.dropped == {(TRANSACTION, DropReason.QUEUE_FULL): 199}
@@ -361,7 +367,7 @@ async def test_closing_counts_all_that_is_lost(autojump_clock: trio.abc.Clock) -
     blocks, transactions = fill(outbox, 3, BLOCK), fill(outbox, 4)
     async with running(outbox, sink):
         await settle()
-        outbox.acknowledge(blocks[0].request_id, 8)
+        outbox.acknowledge(blocks[0].request_id, 8, b"")
         await settle()
         outbox.post_nowait(b"a reply")
     outbox.close()
@@ -439,7 +445,7 @@ async def play(  # noqa: PLR0912 - a case for each kind of step
                     in_flight = [item for item in taken if PREFIX + item.body in sink.sent]
                     if in_flight:
                         item = in_flight[-1 - back % len(in_flight)]
-                        outbox.acknowledge(item.request_id, item.kind.value)
+                        outbox.acknowledge(item.request_id, item.kind.value, b"")
                 case "wait", float(seconds):
                     await trio.sleep(seconds)
                 case "stall", bool(stall):

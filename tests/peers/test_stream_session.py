@@ -395,7 +395,8 @@ async def test_what_is_read_after_a_close_does_not_count() -> None:
         options=NetworkOptions(),
         reply_prefix=b"",
         post_nowait=posted.append,
-        match_reply=lambda request_id, message_type, reply: False,
+        acknowledge=lambda message: False,
+        match_reply=lambda reply, data: False,
         confirm=peer.confirmed_by_peer,
     )
     await session.take_untrusted([transaction])

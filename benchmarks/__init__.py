@@ -1,0 +1,1 @@
+"""Benchmarks: how fast the project is, beside others that do the same work in the same run."""

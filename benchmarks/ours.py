@@ -1,0 +1,77 @@
+"""Our sender: a whole node, from ``node.network.broadcast_transaction`` to the socket."""
+
+from multiprocessing.connection import Connection
+
+import trio
+
+from aelf_p2p import Identity, NetworkOptions, Node, Transaction, open_node
+from aelf_p2p.core.broadcast import BroadcastKind
+from aelf_p2p.transports.grpc import GrpcTransport
+from benchmarks.workload import (
+    HOST,
+    ROUND_TIMEOUT_S,
+    Round,
+    Stopwatch,
+    TransactionSource,
+    Workload,
+)
+
+TURN = 64
+"""So many broadcasts at a time, then the node's other tasks have their turn."""
+POLL_S = 0.002
+
+
+async def _broadcast(node: Node, transactions: list[Transaction], peers: int) -> None:
+    """To all peers; nothing may be dropped."""
+    for number, transaction in enumerate(transactions, 1):
+        report = node.network.broadcast_transaction(transaction)
+        if report.queued != peers:
+            raise RuntimeError(f"not every peer gets transaction {number}: {report}")
+        if number % TURN == 0:
+            await trio.lowlevel.checkpoint()
+
+
+async def _wait_acknowledged(node: Node, total: int) -> None:
+    """Until each peer has acknowledged so many, one peer after another."""
+    for peer in node.peers():
+        while (statistics := peer.statistics()).acknowledged.get(
+            BroadcastKind.TRANSACTION
+        ) != total:
+            if statistics.dropped:
+                raise RuntimeError(f"{peer.info} lost broadcasts: {statistics.dropped}")
+            await trio.sleep(POLL_S)
+
+
+async def _run_round(node: Node, transactions: list[Transaction], peers: int, total: int) -> Round:
+    stopwatch = Stopwatch()
+    with trio.fail_after(ROUND_TIMEOUT_S), stopwatch.running():
+        await _broadcast(node, transactions, peers)
+        await _wait_acknowledged(node, total)
+    return stopwatch.round
+
+
+async def _run(connection: Connection, workload: Workload) -> None:
+    options = NetworkOptions(max_peers=0, max_queued_transactions=workload.messages)
+    source = TransactionSource(workload.payload_bytes)
+    total = 0
+    async with open_node(
+        identity=Identity.generate(),
+        transport=GrpcTransport(options=options, insecure=not workload.tls),
+        host=HOST,
+        port=0,
+        options=options,
+    ) as node:
+        connection.send(node.endpoint.port)
+        try:
+            while True:
+                await trio.to_thread.run_sync(connection.recv, abandon_on_cancel=True)
+                transactions = source.take(workload.messages)
+                total += workload.messages
+                connection.send(await _run_round(node, transactions, workload.peers, total))
+        except EOFError:
+            return
+
+
+def run_ours(connection: Connection, workload: Workload, port: int) -> None:
+    """The process: say where the node listens, then run a round for each message that comes."""
+    trio.run(_run, connection, workload)
