@@ -65,6 +65,9 @@ _BLOCKS: Final = 1
 
 _FIRST_HEIGHT: Final = 1
 
+TRANSACTIONS_A_STEP: Final = 256
+"""Parsed at once: some two milliseconds."""
+
 
 @dataclass(slots=True, eq=False)
 class BlockHeader:
@@ -223,18 +226,29 @@ class Block:
         :raises MalformedError: no header, two of them, one of the parts is malformed, or so many
             unknown fields that walking over them is all they are for.
         """
+        *_, block = cls.parse_in_steps_untrusted(raw)
+        assert block is not None
+        return block
+
+    @classmethod
+    def parse_in_steps_untrusted(cls, raw: bytes | memoryview) -> Iterator[Self | None]:
+        """The same a bit at a time, for callers that have other things to do: megabytes of small
+        transactions take most of a second. Yields None between the steps, and last the block.
+        """
         header: BlockHeader | None = None
-        transactions = []
+        transactions: list[Transaction] = []
         for number, body in repeated_untrusted(raw, _HEADER, _TRANSACTIONS):
             if number == _TRANSACTIONS:
                 transactions.append(Transaction.parse_untrusted(bytes(body)))
+                if len(transactions) % TRANSACTIONS_A_STEP == 0:
+                    yield None
             else:
                 if header is not None:
                     raise MalformedError("BlockWithTransactions has two headers")
                 header = BlockHeader.parse_untrusted(bytes(body))
         if header is None:
             raise MalformedError("BlockWithTransactions has no header")
-        return cls(header, tuple(transactions))
+        yield cls(header, tuple(transactions))
 
     def encode(self) -> bytes:
         """Lay out a BlockWithTransactions of the very bytes that the parts were received in."""
@@ -281,10 +295,11 @@ class Block:
         return hash(self.header)
 
 
-def parse_block_list_untrusted(raw: bytes | memoryview) -> Iterator[Block]:
-    """Parse a BlockList lazily, a block at a step; only that block's bytes are copied.
+def parse_block_list_untrusted(raw: bytes | memoryview) -> Iterator[Block | None]:
+    """Parse a BlockList lazily, a block at a step; only that block's bytes are copied. A large
+    block takes several steps: None comes before it then.
 
     :raises MalformedError: when the walk comes to the damage, after the blocks before it.
     """
     for _, body in repeated_untrusted(raw, _BLOCKS):
-        yield Block.parse_untrusted(body)
+        yield from Block.parse_in_steps_untrusted(body)

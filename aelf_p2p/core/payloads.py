@@ -1,6 +1,6 @@
 """The messages inside: what a peer asks, answers and broadcasts, from and to bytes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -48,6 +48,16 @@ def parse_broadcast_untrusted(message_type: int, payload: bytes) -> BroadcastCon
     return _PARSERS[message_type](payload)
 
 
+def parse_broadcast_in_steps_untrusted(
+    message_type: int, payload: bytes
+) -> Iterator[BroadcastContent | None]:
+    """The same in steps, of which a large block has several: None, and last the content."""
+    if message_type == MessageType.BLOCK_BROADCAST:
+        yield from Block.parse_in_steps_untrusted(payload)
+    else:
+        yield parse_broadcast_untrusted(message_type, payload)
+
+
 def encode_block_request(block_hash: bytes) -> bytes:
     """The bytes of a BlockRequest."""
     message = BlockRequest()
@@ -67,21 +77,23 @@ def encode_nodes_request(max_count: int) -> bytes:
     return NodesRequest(max_count=max_count).SerializeToString()
 
 
-def parse_block_reply_untrusted(reply: bytes) -> Block | None:
-    """The block of a BlockReply, or None when it holds none.
+def parse_block_reply_in_steps_untrusted(reply: bytes) -> Iterator[Block | None]:
+    """The block of a BlockReply in steps, of which a large one has several: None, and last the
+    block. None alone when the reply holds none.
 
     Raises MalformedError, and HandlerError with the peer's own words when it answers an error.
     """
     raw = field_untrusted(reply, 2)
     if raw is not None:
-        return Block.parse_untrusted(raw)
+        yield from Block.parse_in_steps_untrusted(raw)
+        return
     try:
         error = BlockReply.FromString(reply).error
     except DecodeError as exc:
         raise MalformedError(f"not a BlockReply: {exc}") from exc
     if error:
         raise HandlerError(f"the peer answered: {error[:200]!r}")
-    return None
+    yield None
 
 
 def parse_node_list_untrusted(reply: bytes, max_count: int) -> list[NodeRecord]:

@@ -36,7 +36,7 @@ from aelf_p2p.core.payloads import (
     encode_block_request,
     encode_blocks_request,
     encode_nodes_request,
-    parse_block_reply_untrusted,
+    parse_block_reply_in_steps_untrusted,
     parse_node_list_untrusted,
 )
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
@@ -162,8 +162,12 @@ class StreamPeer:
             encode_block_request(block_hash),
             self._options.request_timeout_s,
         )
+        block: Block | None = None
         with _as_handler_error(self.info):
-            return parse_block_reply_untrusted(reply)
+            for step in parse_block_reply_in_steps_untrusted(reply):
+                block = step
+                await trio.lowlevel.checkpoint()
+        return block
 
     async def request_blocks(self, previous_hash: bytes, count: int) -> list[Block]:
         """At most ``count`` blocks that follow a block. Raises NetworkError."""
@@ -175,7 +179,8 @@ class StreamPeer:
         blocks: list[Block] = []
         with _as_handler_error(self.info):
             for block in parse_block_list_untrusted(reply):
-                blocks.append(block)
+                if block is not None:
+                    blocks.append(block)
                 if len(blocks) > count:
                     raise MalformedError(f"over {count} blocks in answer to a request for {count}")
                 await trio.lowlevel.checkpoint()  # a list may be 100 MiB long

@@ -24,7 +24,12 @@ from aelf_p2p.core.errors import (
     ProtocolViolationError,
 )
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.payloads import BROADCAST_TYPES, parse_broadcast_untrusted
+from aelf_p2p.core.payloads import (
+    BROADCAST_TYPES,
+    BroadcastContent,
+    parse_broadcast_in_steps_untrusted,
+    parse_broadcast_untrusted,
+)
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.wire import MessageType, StreamMessage, StreamType
@@ -39,6 +44,7 @@ MESSAGES_A_TURN = 64
 
 # Looking an enum's member up by name costs a Python call, and these are compared for each message.
 _REQUEST, _REPLY = int(StreamType.REQUEST), int(StreamType.REPLY)
+_BLOCK_BROADCAST = int(MessageType.BLOCK_BROADCAST)
 _NO_SESSION: set[int] = {MessageType.PING, MessageType.HAND_SHAKE, MessageType.HEALTH_CHECK}
 _WORK: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS, MessageType.GET_NODES}
 
@@ -87,7 +93,9 @@ class StreamSession:
                 return  # whoever closed it: nothing that it says counts any more
             try:
                 if not self._acknowledge(data):
-                    self._take(decode_envelope_untrusted(data), data)
+                    message = decode_envelope_untrusted(data)
+                    if self._take(message, data):
+                        await self._take_broadcast(message)
             except (MalformedError, ProtocolViolationError) as exc:
                 log.info("%s: dropped for breaking the protocol: %s", self._peer.info, exc)
                 self._peer.close(CloseReason.VIOLATION)
@@ -109,16 +117,18 @@ class StreamSession:
             else:
                 self._reply(message, reply)
 
-    def _take(self, message: StreamMessage, data: bytes) -> None:
+    def _take(self, message: StreamMessage, data: bytes) -> bool:
+        """True when it is a broadcast that may take a while to parse, and is still to be taken."""
         stream_type = message.stream_type
         if stream_type == _REPLY:
             if not self._match_reply(message, data):
                 self._ignore("reply to nothing")
         elif stream_type == _REQUEST:
             if self._is_authentic(message):
-                self._take_request(message)
+                return self._take_request(message)
         else:
             self._ignore("unknown stream type")
+        return False
 
     def _is_authentic(self, message: StreamMessage) -> bool:
         """Whether a request carries the right key and session. False: it gets no answer."""
@@ -139,12 +149,15 @@ class StreamSession:
             raise ProtocolViolationError(f"{MAX_WRONG_SESSIONS} wrong session ids")
         return False
 
-    def _take_request(self, message: StreamMessage) -> None:
+    def _take_request(self, message: StreamMessage) -> bool:
+        """See ``_take``."""
         kind = message.message_type
         if len(message.message) > self._max_bytes.get(kind, self._options.max_request_bytes):
             self._ignore("oversized message")
+        elif kind == _BLOCK_BROADCAST:
+            return True
         elif kind in BROADCAST_TYPES:
-            self._take_broadcast(message)
+            self._take_small_broadcast(message)
         elif kind in _WORK:
             self._take_work_request(message)
         elif kind == MessageType.DISCONNECT:
@@ -157,6 +170,7 @@ class StreamSession:
             if kind == MessageType.CONFIRM_HAND_SHAKE:
                 self._confirm()
             self._reply(message, b"")
+        return False
 
     def _take_work_request(self, message: StreamMessage) -> None:
         try:
@@ -164,15 +178,33 @@ class StreamSession:
         except trio.WouldBlock:
             self._ignore("too many requests")
 
-    def _take_broadcast(self, message: StreamMessage) -> None:
+    def _take_small_broadcast(self, message: StreamMessage) -> None:
         try:
             content = parse_broadcast_untrusted(message.message_type, message.message)
         except MalformedError as exc:
-            log.debug("%s: a malformed broadcast: %s", self._peer.info, exc)
-            self._ignore("malformed broadcast")  # C# answers nothing
+            self._ignore_malformed(exc)
         else:
-            self._handler.received(self._peer, content)
-            self._reply(message, b"")
+            self._received(message, content)
+
+    async def _take_broadcast(self, message: StreamMessage) -> None:
+        content: BroadcastContent | None = None
+        try:
+            for step in parse_broadcast_in_steps_untrusted(message.message_type, message.message):
+                content = step
+                await trio.lowlevel.checkpoint()
+        except MalformedError as exc:
+            self._ignore_malformed(exc)
+        else:
+            if content is not None and self._peer.close_reason is None:
+                self._received(message, content)
+
+    def _received(self, message: StreamMessage, content: BroadcastContent) -> None:
+        self._handler.received(self._peer, content)
+        self._reply(message, b"")
+
+    def _ignore_malformed(self, error: MalformedError) -> None:
+        log.debug("%s: a malformed broadcast: %s", self._peer.info, error)
+        self._ignore("malformed broadcast")  # C# answers nothing
 
     def _reply(self, request: StreamMessage, reply: bytes) -> None:
         body = envelope_body(request.message_type, request.request_id, reply)

@@ -16,7 +16,7 @@ from aelf_p2p.core.errors import (
     StatusCode,
 )
 from aelf_p2p.core.handshake import ReceivedHandshake, refusal
-from aelf_p2p.core.payloads import parse_broadcast_untrusted
+from aelf_p2p.core.payloads import parse_broadcast_in_steps_untrusted
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.stream_handshake import Opening, parse_opening_untrusted
 from aelf_p2p.core.version import uses_stream
@@ -158,12 +158,15 @@ class Acceptor:
             for payload in messages:
                 if peer.close_reason is not None:  # the session ended, though the call did not
                     raise CallFailedError(StatusCode.CANCELLED, "no session")
+                content = None
                 try:
-                    content = parse_broadcast_untrusted(message_type, payload)
+                    for step in parse_broadcast_in_steps_untrusted(message_type, payload):
+                        content = step
+                        await trio.lowlevel.checkpoint()  # one read may bring thousands, too
                 except MalformedError as exc:  # protocol §2: C# ends it with UNKNOWN
                     raise CallFailedError(StatusCode.UNKNOWN, str(exc)) from exc
-                self._handler.received(peer, content)
-                await trio.lowlevel.checkpoint()  # one read may bring thousands
+                if content is not None and peer.close_reason is None:
+                    self._handler.received(peer, content)
         await call.stream.send_many([b""])
 
     # --- the stream ---

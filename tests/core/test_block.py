@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aelf_p2p import wire
-from aelf_p2p.core.block import Block, BlockHeader, parse_block_list_untrusted
+from aelf_p2p.core.block import (
+    TRANSACTIONS_A_STEP,
+    Block,
+    BlockHeader,
+    parse_block_list_untrusted,
+)
 from aelf_p2p.core.canonical import encode_bytes_field, encode_message_field, repeated_untrusted
 from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.core.transaction import Transaction
@@ -314,3 +319,16 @@ def test_a_block_list_is_walked_block_by_block() -> None:
     assert [next(walk), next(walk)] == [first, block]
     with pytest.raises(MalformedError, match="height"):
         next(walk)
+
+
+def test_a_large_block_is_parsed_in_steps() -> None:
+    """However many transactions, no step parses more than so many of them."""
+    transaction = Transaction.parse_untrusted(VECTORS.transactions[0].raw)
+    count = 3 * TRANSACTIONS_A_STEP + 1
+    large = Block(BlockHeader.build(**SMALLEST), (transaction,) * count)
+    *between, block = Block.parse_in_steps_untrusted(large.encode())
+    assert between == [None] * 3
+    assert block == large
+    listed = encode_message_field(1, RAW_97) + encode_message_field(1, large.encode())
+    small = Block.parse_untrusted(RAW_97)
+    assert list(parse_block_list_untrusted(listed)) == [small, None, None, None, large]

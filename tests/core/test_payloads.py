@@ -21,7 +21,7 @@ from aelf_p2p.core.payloads import (
     encode_blocks_request,
     encode_node_list,
     encode_nodes_request,
-    parse_block_reply_untrusted,
+    parse_block_reply_in_steps_untrusted,
     parse_block_request_untrusted,
     parse_blocks_request_untrusted,
     parse_broadcast_untrusted,
@@ -36,6 +36,13 @@ BLOCK_97 = next(block for block in VECTORS.blocks if block.block_with_transactio
 assert BLOCK_97.block_with_transactions is not None
 RAW_BLOCK: bytes = BLOCK_97.block_with_transactions
 BLOCK = Block.parse_untrusted(RAW_BLOCK)
+
+
+def parse_block_reply(reply: bytes) -> Block | None:
+    *_, block = parse_block_reply_in_steps_untrusted(reply)
+    return block
+
+
 HASH = BLOCK_97.block_hash
 
 hashes = st.binary(min_size=32, max_size=32)
@@ -145,7 +152,7 @@ Parser = Callable[[bytes], object]
         parse_block_request_untrusted,
         parse_blocks_request_untrusted,
         parse_nodes_request_untrusted,
-        parse_block_reply_untrusted,
+        parse_block_reply,
         lambda data: parse_node_list_untrusted(data, 10),
     ],
     ids=["BlockRequest", "BlocksRequest", "NodesRequest", "BlockReply", "NodeList"],
@@ -159,7 +166,7 @@ class TestDamagedMessages:
     @given(data=st.binary(max_size=80))
     def test_random_bytes(self, parse: Parser, data: bytes) -> None:
         allowed: list[type[Exception]] = [MalformedError]
-        if parse is parse_block_reply_untrusted:
+        if parse is parse_block_reply:
             allowed.append(HandlerError)
         with suppress(*allowed):
             parse(data)
@@ -171,7 +178,7 @@ class TestDamagedMessages:
 def test_a_reply_with_a_real_block() -> None:
     reply = block_field(RAW_BLOCK)
     assert wire.BlockReply.FromString(reply).block == wire_block()
-    block = parse_block_reply_untrusted(reply)
+    block = parse_block_reply(reply)
     assert block is not None
     assert (block.hash, block.transaction_ids) == (HASH, BLOCK_97.transaction_ids)
     # What we answer is that block too, in the bytes that were received.
@@ -182,27 +189,27 @@ def test_a_reply_with_a_real_block() -> None:
 
 def test_a_reply_without_a_block() -> None:
     assert encode_block_reply(None) == b""
-    assert parse_block_reply_untrusted(b"") is None
-    assert parse_block_reply_untrusted(wire.BlockReply(error="").SerializeToString()) is None
+    assert parse_block_reply(b"") is None
+    assert parse_block_reply(wire.BlockReply(error="").SerializeToString()) is None
 
 
 def test_an_error_is_told_in_the_peers_words() -> None:
     reply = wire.BlockReply(error="no such\nblock").SerializeToString()
     with pytest.raises(HandlerError, match=r"'no such\\nblock'"):
-        parse_block_reply_untrusted(reply)
+        parse_block_reply(reply)
 
 
 def test_a_long_error_is_cut() -> None:
     reply = wire.BlockReply(error="ab" * 50_000).SerializeToString()
     with pytest.raises(HandlerError) as caught:
-        parse_block_reply_untrusted(reply)
+        parse_block_reply(reply)
     assert "ab" * 100 in str(caught.value)
     assert len(str(caught.value)) < 240
 
 
 def test_a_block_counts_more_than_an_error() -> None:
     reply = wire.BlockReply(error="but here it is").SerializeToString() + block_field(RAW_BLOCK)
-    block = parse_block_reply_untrusted(reply)
+    block = parse_block_reply(reply)
     assert block is not None
     assert block.hash == HASH
 
@@ -220,7 +227,7 @@ def test_a_block_counts_more_than_an_error() -> None:
 )
 def test_malformed_block_replies(reply: bytes) -> None:
     with pytest.raises(MalformedError):
-        parse_block_reply_untrusted(reply)
+        parse_block_reply(reply)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -22,7 +22,7 @@ from network_types_pb2 import (
 
 from aelf_p2p.core.announcements import Announcement
 from aelf_p2p.core.announcements import LibAnnouncement as OurLibAnnouncement
-from aelf_p2p.core.block import Block
+from aelf_p2p.core.block import TRANSACTIONS_A_STEP, Block
 from aelf_p2p.core.errors import MalformedError, StoreError
 from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.options import NetworkOptions
@@ -174,6 +174,27 @@ async def test_broadcasts_reach_the_handler(autojump_clock: trio.abc.Clock) -> N
             Announcement(HASH, 7),
             OurLibAnnouncement(HASH, 5),
         ]
+
+
+async def test_a_large_block_leaves_others_their_turns(autojump_clock: trio.abc.Clock) -> None:
+    small = Block.parse_untrusted(RAW_97)
+    transaction = Transaction.parse_untrusted(VECTORS.transactions[0].raw)
+    count = 10 * TRANSACTIONS_A_STEP
+    large = Block(small.header, (transaction,) * count)
+    turns = 0
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while not pair.handler.contents:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with open_pair() as pair:
+        await pair.side.request(BLOCK_BROADCAST, large.encode())
+        with trio.fail_after(1):
+            await neighbour()
+        assert pair.handler.contents == [large]
+        assert turns >= 10
 
 
 async def test_a_hundred_broadcasts_are_each_acknowledged(autojump_clock: trio.abc.Clock) -> None:
