@@ -64,8 +64,8 @@ class MessageStream(Protocol):
     def trust(self) -> None:
         """The other side has proved who it is: by a handshake on this call, or a valid session.
 
-        What the transport limits for strangers ends: for the connection the bytes that they may
-        leave unread and the time that they have until their handshake, for this call the
+        What the transport limits for strangers ends: for the connection, while this call lasts,
+        the bytes that they may leave unread and the time that they have; for this call the
         ``max_message_before_handshake_bytes`` of a message. Never blocks; without effect when
         repeated, or when the call is over.
         """

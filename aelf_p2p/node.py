@@ -201,7 +201,7 @@ async def open_node(
     )
     connections = Connections(context, make_peer, sync)
     acceptor = Acceptor(connections, inbound)
-    with single_error_as_itself():
+    with single_error_as_itself(ignoring=trio.Cancelled):
         async with trio.open_nursery() as nursery:
             endpoint = await nursery.start(transport.serve, host, port, acceptor.handle)
             kernel.connect(kernel_events.handle)

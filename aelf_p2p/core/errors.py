@@ -110,7 +110,9 @@ class CallFailedError(TransportError):
     """
 
     def __init__(self, code: StatusCode, details: str = "") -> None:
-        super().__init__(f"{code.name}: {details}" if details else code.name)
+        # The details are the other side's own: no line of a log is to be forged with them.
+        told = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in details)
+        super().__init__(f"{code.name}: {told}" if told else code.name)
         self.code = code
         self.details = details
 

@@ -46,6 +46,11 @@ class KnownItems:
         self._masks[hash_] = after
         return after != before
 
+    def forget(self, mask: int) -> None:
+        """The peers of ``mask`` are not known to have anything."""
+        for hash_ in self._masks:
+            self._masks[hash_] &= ~mask
+
     def _expire(self, now: float) -> None:
         while self._born and now - self._born[0][0] >= self.ttl_s:
             self._evict_oldest()
@@ -59,8 +64,11 @@ class PeerBits:
     """Hands each connected peer a bit of the masks.
 
     A bit that a peer gave back rests until no table can still hold it for that peer, so that a
-    newcomer never inherits what another one knew.
+    newcomer never inherits what another one knew. When ``MAX_RESTING`` rest, whoever owns the
+    tables forgets them, so that those who come and go do not make the masks long.
     """
+
+    MAX_RESTING = 1024
 
     def __init__(self, rest_s: float) -> None:
         self._rest_s = rest_s
@@ -81,3 +89,15 @@ class PeerBits:
     def release(self, bit: int, now: float) -> None:
         """Give a bit back."""
         self._resting.append((now, bit))
+
+    def wake(self) -> int:
+        """Hand all resting bits out again once there are MAX_RESTING; returns them as a mask that
+        the tables have to ``forget``, else 0."""
+        if len(self._resting) < self.MAX_RESTING:
+            return 0
+        mask = 0
+        for _, bit in self._resting:
+            mask |= bit
+            heappush(self._rested, bit)
+        self._resting.clear()
+        return mask

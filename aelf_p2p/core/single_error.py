@@ -5,11 +5,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def single_error_as_itself() -> Iterator[None]:
-    """Around a nursery: its one error leaves as itself, with its own cause; several as a group."""
+def single_error_as_itself(ignoring: type[BaseException] | None = None) -> Iterator[None]:
+    """Around a nursery: its one error leaves as itself, with its own cause; several as a group.
+
+    ``ignoring`` names what does not count beside an error: the cancellation that came with it.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
+        errors = group.exceptions
+        if ignoring is not None and (rest := group.split(ignoring)[1]) is not None:
+            errors = rest.exceptions
+        if len(errors) > 1:
             raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+        raise errors[0] from errors[0].__cause__

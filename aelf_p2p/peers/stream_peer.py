@@ -43,6 +43,7 @@ from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.pending import PendingRequests
 from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.peers.outbox import Outbox
 from aelf_p2p.peers.stream_session import StreamSession
 from aelf_p2p.wire import DisconnectReason, MessageType, StreamMessage
@@ -241,14 +242,15 @@ class StreamPeer:
         gone or is not worth it, in at most ``goodbye_timeout_s`` even when cancelled.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._receive)
-                nursery.start_soon(self._send)
-                nursery.start_soon(self._watch)
-                for _ in range(self._options.workers_per_peer):
-                    nursery.start_soon(self._session.work)
-                await self._closing.wait()
-                nursery.cancel_scope.cancel()
+            with single_error_as_itself():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._receive)
+                    nursery.start_soon(self._send)
+                    nursery.start_soon(self._watch)
+                    for _ in range(self._options.workers_per_peer):
+                        nursery.start_soon(self._session.work)
+                    await self._closing.wait()
+                    nursery.cancel_scope.cancel()
         finally:
             cancelled = self.close_reason is None
             self.close(CloseReason.SHUTDOWN)  # without effect unless we were cancelled

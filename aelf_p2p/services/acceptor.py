@@ -18,6 +18,7 @@ from aelf_p2p.core.errors import (
 from aelf_p2p.core.handshake import ReceivedHandshake, refusal
 from aelf_p2p.core.payloads import parse_broadcast_in_steps_untrusted
 from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.core.stream_handshake import Opening, parse_opening_untrusted
 from aelf_p2p.core.version import uses_stream
 from aelf_p2p.services.connections import Connections
@@ -133,10 +134,7 @@ class Acceptor:
         return remote
 
     def _authenticate(self, call: IncomingCall) -> LivePeer:
-        """The peer that a call speaks for, trusted from now on.
-
-        Raises CallFailedError(CANCELLED), as C# does.
-        """
+        """The peer that a call speaks for. Raises CallFailedError(CANCELLED), as C# does."""
         key, session = call.metadata.get(META_PUBLIC_KEY), call.metadata.get(META_SESSION_ID)
         if isinstance(key, str) and isinstance(session, bytes):
             peer = self._connections.context.pool.get(_key_bytes_untrusted(key))
@@ -146,7 +144,6 @@ class Acceptor:
                 and peer.info.public_key.hex() == key
                 and peer.accepts_session(session)
             ):
-                call.stream.trust()
                 return peer
         raise CallFailedError(StatusCode.CANCELLED, "no session")
 
@@ -154,10 +151,19 @@ class Acceptor:
 
     async def _receive_broadcasts(self, call: IncomingCall, message_type: int) -> None:
         peer = self._authenticate(call)
+        call.stream.trust()
+        with single_error_as_itself():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_after, peer, nursery.cancel_scope)
+                await self._take_broadcasts(call, peer, message_type)
+                nursery.cancel_scope.cancel()
+        if peer.close_reason is not None:  # the session ended, though the call did not
+            raise CallFailedError(StatusCode.CANCELLED, "no session")
+        await call.stream.send_many([b""])
+
+    async def _take_broadcasts(self, call: IncomingCall, peer: LivePeer, message_type: int) -> None:
         while messages := await call.stream.receive_many():
             for payload in messages:
-                if peer.close_reason is not None:  # the session ended, though the call did not
-                    raise CallFailedError(StatusCode.CANCELLED, "no session")
                 content = None
                 try:
                     for step in parse_broadcast_in_steps_untrusted(message_type, payload):
@@ -167,7 +173,6 @@ class Acceptor:
                     raise CallFailedError(StatusCode.UNKNOWN, str(exc)) from exc
                 if content is not None and peer.close_reason is None:
                     self._handler.received(peer, content)
-        await call.stream.send_many([b""])
 
     # --- the stream ---
 
@@ -187,11 +192,12 @@ class Acceptor:
         call.stream.trust()
         connected = False
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(peer.run)
-                if await peer.wait_confirmed():
-                    connected = True
-                    self._connections.peer_connected(peer)
+            with single_error_as_itself():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(peer.run)
+                    if await peer.wait_confirmed():
+                        connected = True
+                        self._connections.peer_connected(peer)
         finally:
             self._connections.peer_gone(peer, was_connected=connected)
         if peer.close_reason in _WITHOUT_GOODBYE:
@@ -262,6 +268,12 @@ class Acceptor:
         if len(requests) != 1:
             raise CallFailedError(StatusCode.INVALID_ARGUMENT, "a unary call takes one request")
         return requests[0]
+
+
+async def _cancel_after(peer: LivePeer, scope: trio.CancelScope) -> None:
+    """What a peer sends beside its stream ends with it."""
+    await peer.wait_closed()
+    scope.cancel()
 
 
 def _key_bytes_untrusted(text: str) -> bytes:

@@ -30,6 +30,14 @@ class KnownTables:
         self.transactions = KnownItems(options.known_transactions, options.known_transactions_ttl_s)
         self.bits = PeerBits(max(options.known_blocks_ttl_s, options.known_transactions_ttl_s))
 
+    def release(self, bit: int, now: float) -> None:
+        """A peer is gone."""
+        self.bits.release(bit, now)
+        forgotten = self.bits.wake()
+        if forgotten:
+            for table in self.blocks, self.announcements, self.transactions:
+                table.forget(forgotten)
+
     def block_mask(self, block_hash: bytes, now: float) -> int:
         """The peers that have a block or know of it."""
         return self.blocks.mask(block_hash, now) | self.announcements.mask(block_hash, now)

@@ -21,6 +21,7 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.handshake import ReceivedHandshake
 from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.core.stream_handshake import encode_opening, parse_answer_untrusted
 from aelf_p2p.core.version import uses_stream
 from aelf_p2p.services.connections import Connections, OwnDial
@@ -214,18 +215,19 @@ class DialedPeers:
         connected = False
         failure: AelfP2PError | None = None
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_run_on, channel, peer)
-                try:
-                    await peer.confirm()
-                except NetworkError as exc:
-                    if peer.close_reason is not CloseReason.REPLACED:
-                        failure = exc
-                        peer.close(CloseReason.UNCONFIRMED)
-                else:
-                    connected = True
-                    self._connections.peer_connected(peer)
-                    report.peer(peer)
+            with single_error_as_itself():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_run_on, channel, peer)
+                    try:
+                        await peer.confirm()
+                    except NetworkError as exc:
+                        if peer.close_reason is not CloseReason.REPLACED:
+                            failure = exc
+                            peer.close(CloseReason.UNCONFIRMED)
+                    else:
+                        connected = True
+                        self._connections.peer_connected(peer)
+                        report.peer(peer)
         finally:
             self._connections.peer_gone(peer, was_connected=connected)
         if failure is not None:
@@ -241,7 +243,8 @@ async def _run_on(channel: RpcChannel, peer: LivePeer) -> None:
             await channel.wait_draining()
             peer.close(CloseReason.DISCONNECTED_BY_PEER)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(leave_with_the_channel)
-        await peer.run()
-        nursery.cancel_scope.cancel()
+    with single_error_as_itself():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave_with_the_channel)
+            await peer.run()
+            nursery.cancel_scope.cancel()

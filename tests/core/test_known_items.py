@@ -154,3 +154,23 @@ def test_a_bit_rests_before_it_is_used_again() -> None:
     second = bits.acquire(106.9)
     assert second != first
     assert bits.acquire(107.0) == first
+
+
+def test_those_who_come_and_go_do_not_make_the_masks_long() -> None:
+    """The bits that rest are handed out again when they are too many, and the table forgets them;
+    what it knows of others stays."""
+    bits, items = PeerBits(100.0), KnownItems(10, 100.0)
+    stays = bits.acquire(0.0)
+    items.add(b"item", stays, 0.0)
+    for _ in range(PeerBits.MAX_RESTING - 1):
+        bit = bits.acquire(0.0)
+        items.add(b"item", bit, 0.0)
+        bits.release(bit, 0.0)
+        assert bits.wake() == 0
+    last = bits.acquire(0.0)
+    assert last == 1 << PeerBits.MAX_RESTING
+    bits.release(last, 0.0)
+    items.forget(bits.wake())
+    assert items.mask(b"item", 0.0) == stays
+    again = {bits.acquire(0.0) for _ in range(PeerBits.MAX_RESTING)}
+    assert again == {1 << place for place in range(1, PeerBits.MAX_RESTING + 1)}

@@ -18,7 +18,7 @@ from tests.wire_foreign.foreign_node import MAX_MESSAGE_BYTES, ForeignNode
 from tests.wire_foreign.support import threaded
 
 SEND_LIMIT_BYTES = MAX_MESSAGE_BYTES + 1024
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 REQUEST_ID = "1700000000000_1"
 
 

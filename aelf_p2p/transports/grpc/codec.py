@@ -4,7 +4,8 @@ Source: gRPC's PROTOCOL-HTTP2 and RFC 9113. What a caller asks for and cannot ha
 method, a bad header) is answered here, and the connection never hears of it.
 """
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, StreamClosedError, StreamIDTooLowError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
+from hpack import Decoder, HeaderTuple
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
 from aelf_p2p.contracts import Metadata
@@ -48,11 +50,33 @@ LEAST_WINDOW_BYTES = 64 * KIB - 1
 TRUSTED_WINDOW_BYTES = 16 * MIB
 """Of a connection that somebody has shaken hands on; its calls are then held back one by one."""
 MAX_HEADER_LIST_BYTES = 16 * KIB
+ASSUMED_CALLS = 100
+"""At once, before a server has said how many it takes: no server should take fewer (RFC 9113)."""
 ENCODER_TABLE_BYTES = 4 * KIB
 """HTTP/2's initial size. Whatever more the other side allows is not used: hpack searches the table
 entry by entry for each header."""
 
 _FRAME_HEADER_BYTES = 9
+
+
+# hpack logs every header, session ids among them, and those are never logged.
+logging.getLogger("hpack").setLevel(logging.INFO)
+
+
+class _Http2(H2Connection):
+    """h2 remembers how streams ended, and 65,536 of them weigh 8 MB."""
+
+    MAX_CLOSED_STREAMS = 4096
+
+
+class _LenientDecoder(Decoder):
+    """The C core sends text as it is, and h2 ends the connection for a space at either end of it
+    (RFC 9113 §8.2.1); those spaces mean nothing in HTTP."""
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        """Always raw, as h2 asks for."""
+        headers = super().decode(data, raw=True)
+        return [type(header)(header[0], header[1].strip(b" \t")) for header in headers]
 
 
 @dataclass(slots=True)
@@ -84,6 +108,8 @@ class GrpcCodec:
         self._scheme = scheme
         self._scanner = FrameScanner(limits, expects_preface=not is_client)
         self._provoked_resets = EventBudget(limits.provoked_resets)
+        self._resets = EventBudget(limits.resets)
+        self._informational = EventBudget(limits.empty_frames)
         self._late_frames = EventBudget(limits.late_frames)
         self._calls: dict[int, _Call] = {}
         self._trusted = False
@@ -92,7 +118,9 @@ class GrpcCodec:
         self._they_drain: str | None = None
         self._now = 0.0
         self._out = bytearray()
-        self._h2 = H2Connection(H2Configuration(client_side=is_client, header_encoding=None))
+        self._greeted = False  # their SETTINGS came
+        self._h2 = _Http2(H2Configuration(client_side=is_client, header_encoding=None))
+        self._h2.decoder = _LenientDecoder()
         self._h2.local_settings = Settings(
             client=is_client,
             initial_values={
@@ -107,6 +135,7 @@ class GrpcCodec:
         self._takers: dict[type[e.Event], Callable[[e.Event], Iterator[Event]]] = {
             e.RequestReceived: self._take_request,
             e.ResponseReceived: self._take_response,
+            e.InformationalResponseReceived: self._take_informational,
             e.TrailersReceived: self._take_trailers,
             e.DataReceived: self._take_data,
             e.StreamEnded: self._take_end,
@@ -211,6 +240,12 @@ class GrpcCodec:
         else:
             yield ReplyBegan(call_id, reply.encoding)
 
+    def _take_informational(self, event: e.Event) -> Iterator[Event]:
+        """A response may be announced by any number of 1xx ones, which mean nothing to gRPC."""
+        if not self._informational.spend(self._now):
+            raise ProtocolViolationError("too many informational responses")
+        yield from ()
+
     def _take_trailers(self, event: e.Event) -> Iterator[Event]:
         assert isinstance(event, e.TrailersReceived)
         if not self._is_client or event.stream_id not in self._calls:
@@ -251,6 +286,8 @@ class GrpcCodec:
         if not event.remote_reset:
             self._provoked()
         if self._calls.pop(event.stream_id, None) is not None:
+            if event.remote_reset and not self._resets.spend(self._now):
+                raise ProtocolViolationError("too many resets")
             by = "reset by the other side" if event.remote_reset else "broken by the other side"
             yield CallReset(event.stream_id, f"{by}: {_error_name(event.error_code)}")
 
@@ -260,6 +297,7 @@ class GrpcCodec:
 
     def _take_settings(self, event: e.Event) -> Iterator[Event]:
         assert isinstance(event, e.RemoteSettingsChanged)
+        self._greeted = True
         for code in event.changed_settings:
             if not isinstance(code, SettingCodes):  # h2 would keep them all, 0.8 KiB each
                 self._h2.remote_settings.pop(code, None)
@@ -288,6 +326,10 @@ class GrpcCodec:
             metadata=metadata,
             timeout_s=timeout_s,
         )
+        if not self._greeted and len(self._calls) >= min(ASSUMED_CALLS, self._limits.max_calls):
+            raise CallFailedError(
+                StatusCode.RESOURCE_EXHAUSTED, "the server has not said how many calls it takes"
+            )
         try:
             call_id = self._h2.get_next_available_stream_id()
             self._h2.send_headers(call_id, pairs)

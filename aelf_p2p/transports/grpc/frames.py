@@ -14,7 +14,6 @@ from hyperframe.frame import (
     GoAwayFrame,
     HeadersFrame,
     PingFrame,
-    RstStreamFrame,
     SettingsFrame,
 )
 
@@ -27,11 +26,12 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_FRAME_BYTES = 16 * KIB
 """HTTP/2's least; a header block of many frames is kept until it is whole, so it stays small."""
 MAX_HEADER_BLOCK_BYTES = 32 * KIB
-SMALL_DATA_BYTES = 8
+SMALL_DATA_BYTES = 32
 
 _HEADER_BYTES = 9
 _GOAWAY_LEAST_BYTES = 8
 _ACK = _END_STREAM = 0x1
+_PADDED = 0x8
 
 
 class FrameScanner:
@@ -45,7 +45,6 @@ class FrameScanner:
         self._small = EventBudget(limits.small_frames)
         self._empty = EventBudget(limits.empty_frames)
         self._by_type = {
-            RstStreamFrame.type: ("resets", EventBudget(limits.resets)),
             SettingsFrame.type: ("settings", EventBudget(limits.settings)),
             PingFrame.type: ("pings", EventBudget(limits.pings)),
         }
@@ -92,7 +91,7 @@ class FrameScanner:
         if kind == DataFrame.type:
             if length == 0 and not flags & _END_STREAM:
                 _spend(self._empty, "empty frames", now)
-            elif length <= SMALL_DATA_BYTES:
+            elif length <= SMALL_DATA_BYTES or flags & _PADDED:
                 _spend(self._small, "small frames", now)
         elif kind in (HeadersFrame.type, ContinuationFrame.type):
             if length == 0:
@@ -102,7 +101,7 @@ class FrameScanner:
             self._header_block_bytes += length
             if self._header_block_bytes > MAX_HEADER_BLOCK_BYTES:
                 raise ProtocolViolationError(f"headers of over {MAX_HEADER_BLOCK_BYTES} bytes")
-        elif kind in self._by_type and not (flags & _ACK and kind != RstStreamFrame.type):
+        elif kind in self._by_type and not flags & _ACK:
             name, budget = self._by_type[kind]
             _spend(budget, name, now)
         else:

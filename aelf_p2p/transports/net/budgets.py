@@ -9,14 +9,15 @@ class ByteBudget:
     """Bytes held for someone, at most ``limit_bytes``; its parent holds them too."""
 
     def __init__(self, limit_bytes: int, parent: Self | None = None) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
+        """May be changed; what is held already stays."""
         self._parent = parent
         self.held_bytes = 0
 
     def take(self, count: int) -> bool:
         """Hold ``count`` bytes more. False, and nothing is held, when that is too much for it or
         for a parent."""
-        if self.held_bytes + count > self._limit_bytes:
+        if self.held_bytes + count > self.limit_bytes:
             return False
         if self._parent is not None and not self._parent.take(count):
             return False

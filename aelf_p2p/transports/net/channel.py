@@ -51,4 +51,5 @@ class SocketChannel:
         try:
             yield call
         finally:
+            self._connection.distrust(call)
             self._connection.leave(call, ClosedByUsError(f"{method.name} was left"))

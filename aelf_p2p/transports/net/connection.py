@@ -23,6 +23,7 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.message_sizes import before_trust, max_reply_bytes, max_request_bytes
 from aelf_p2p.core.options import KIB, NetworkOptions
+from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.calls import Call
 from aelf_p2p.transports.net.codec import (
@@ -49,8 +50,6 @@ SHARE_BYTES = 64 * KIB
 """What one call sends before the others have their turn."""
 ROUND_BYTES = 256 * KIB
 """What one write holds of all calls, a share over it at most."""
-CLOSE_TIMEOUT_S = 0.2
-"""For TLS's goodbye, which a socket's buffer takes at once unless the other side has stalled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +95,12 @@ class Connection:
         self._on_call = on_call
         self._options = settings.options
         self._on_trust = on_trust
-        self._trusted = False
-        self._budget = ByteBudget(
-            settings.limits.max_held_bytes + settings.limits.max_unread_bytes,
-            # Whom we dial we have chosen; what a reply may weigh is its method's to say.
-            settings.held if is_client else settings.held_for_strangers,
-        )
+        self._trusting: dict[Call, None] = {}  # calls on which the other side proved who it is
+        self._was_trusted = False
         self._unread_bytes = 0
         self._sending: dict[Call, None] = {}  # calls with something that their windows let out
-        self._unsent = bytearray()  # what the codec said by itself while the writer was busy
+        self._unsent = bytearray()  # what the codec said while the writer was busy
+        self._unsent_answers = 0  # how much of it was said to what came in
         self._dirty = True  # the writer has to look; a codec greets at once
         self._writing = False
         self._writer_gone = False
@@ -113,6 +109,9 @@ class Connection:
         self._flushed = trio.lowlevel.ParkingLot()
         self._closing = trio.lowlevel.ParkingLot()  # what waits for the other side to drain
         self._io_scope = trio.CancelScope(shield=True)
+        self._budget = ByteBudget(settings.limits.connection_bytes, settings.held)
+        if not is_client:  # whom we dial we have chosen; what a reply may weigh its method says
+            self._hold_as_stranger()
 
     # --- its life ---
 
@@ -120,28 +119,30 @@ class Connection:
         """Read and write until the other side is gone or we shut down; closes the stream."""
         with self._io_scope:
             try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write)
-                    await self._read()
-                    # What tells the other side why: a GOAWAY, the status of a call.
-                    with trio.move_on_after(self._limits.goodbye_timeout_s):
-                        await self._wait_flushed()
-                    nursery.cancel_scope.cancel()
+                with single_error_as_itself():
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._write)
+                        await self._read()
+                        # What tells the other side why: a GOAWAY, the status of a call.
+                        with trio.move_on_after(self._limits.goodbye_timeout_s):
+                            await self._wait_flushed()
+                        nursery.cancel_scope.cancel()
             finally:
                 self._lose(ClosedByUsError(f"the connection to {self.remote} was closed"))
-                await self._close_stream()
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(self._stream)
 
-    async def shut_down(self, *, linger: bool, deadline: float = math.inf) -> None:
+    async def shut_down(self, *, deadline: float = math.inf) -> None:
         """End it: no new calls, and what is queued goes out, in at most ``goodbye_timeout_s``.
 
-        With ``linger`` the other side is given that time to read it: a socket that is closed with
+        One that was ever trusted is given that time to read it: a socket that is closed with
         something unread resets the connection, and what was sent last is lost.
         """
         deadline = min(deadline, trio.current_time() + self._limits.goodbye_timeout_s)
         with trio.CancelScope(deadline=deadline, shield=True):
             self.drain()
             await self._wait_flushed()
-            if linger and self.lost is None:
+            if self._was_trusted and self.lost is None:
                 self._ends_sending = True
                 self._wake()
                 await self.ended.wait()
@@ -157,14 +158,6 @@ class Connection:
         """Wait until everything that can be sent is sent."""
         while (self._dirty or self._writing) and not self._writer_gone:
             await self._flushed.park()
-
-    async def _close_stream(self) -> None:
-        """Closed in any case; TLS says goodbye to those we know, when they let it. (OpenSSL keeps
-        the session of a TLS 1.2 client that it says goodbye to, and strangers are many.)"""
-        known = self._trusted or self._is_client
-        timeout_s = CLOSE_TIMEOUT_S if known else 0
-        with trio.CancelScope(deadline=trio.current_time() + timeout_s, shield=True):
-            await self._stream.aclose()
 
     def _lose(self, error: TransportError) -> None:
         """Nothing works any more: whoever waits for anything gets the error."""
@@ -255,12 +248,31 @@ class Connection:
             return
         self._codec.trust(call.call_id)
         self._wake()
-        if not self._trusted:
-            self._trusted = True
-            if not self._budget.move(self._settings.held):
-                self.drain("no room for another peer")
-                self._lose(ConnectionLostError(f"no room for what {self.remote} sends"))
+        if not self._trusting and not self._is_client:
+            self._budget.limit_bytes = self._limits.connection_bytes
+            self._hold_in(self._settings.held)
             self._on_trust()
+        self._trusting[call] = None
+        self._was_trusted = True
+
+    def distrust(self, call: Call) -> bool:
+        """A call has ended. True when it was the last one that made the other side no stranger."""
+        if call not in self._trusting:
+            return False
+        del self._trusting[call]
+        if self._trusting or self._is_client:
+            return False
+        self._hold_as_stranger()
+        return True
+
+    def _hold_as_stranger(self) -> None:
+        self._budget.limit_bytes = self._limits.stranger_held_bytes
+        self._hold_in(self._settings.held_for_strangers)
+
+    def _hold_in(self, budget: ByteBudget) -> None:
+        if not self._budget.move(budget):
+            self.drain("no room for what is unread")
+            self._lose(ConnectionLostError(f"no room for what {self.remote} sends"))
 
     # --- reading ---
 
@@ -284,13 +296,15 @@ class Connection:
 
     def _take_untrusted(self, data: bytes) -> None:
         """Raises MalformedError, ProtocolViolationError."""
+        self._unsent += self._codec.data_to_send()  # what we said first is no answer to this
         events = self._codec.receive_untrusted(data, trio.current_time())
         for event in events:
             self._take(event)
         said = self._codec.data_to_send()
         if said:
             self._unsent += said
-            if self._writing and len(self._unsent) > self._limits.max_unsent_control_bytes:
+            self._unsent_answers += len(said)
+            if self._writing and self._unsent_answers > self._limits.max_unsent_control_bytes:
                 raise ProtocolViolationError("it does not read what it is answered")
             self._wake()
 
@@ -363,7 +377,8 @@ class Connection:
                 else:
                     self._flushed.unpark_all()
                     await self._writer_waits.park()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError) as exc:
+            # Busy: TLS has something to say by itself, just when we end our half.
             self._lose(_lost(self.remote, exc))
             self._io_scope.cancel()  # whatever is still to be read, nobody is there to hear it
         finally:
@@ -400,6 +415,7 @@ class Connection:
             return said
         data = bytes(self._unsent) + said
         self._unsent.clear()
+        self._unsent_answers = 0
         return data
 
     def _send_share(self, call: Call) -> int:

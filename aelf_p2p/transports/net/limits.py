@@ -26,17 +26,17 @@ class Rate:
 class WireLimits:
     """Limits of one transport: of each connection, and of all together."""
 
-    # Connections that nobody has shaken hands on.
-    stranger_timeout_s: float = 10.0  # from accept, through TLS, to the handshake
+    # Connections on which no call is under way whose caller has proved who it is.
+    stranger_timeout_s: float = 10.0  # from accept, through TLS, to the handshake; after it too
     max_strangers: int = 256  # the oldest goes when another comes
     stranger_bytes: int = 64 * KIB  # unread, of one connection (grpc: HTTP/2's own 64 KiB - 1)
-    all_strangers_bytes: int = 16 * MIB  # held, of all of them
+    stranger_held_bytes: int = 128 * KIB  # unread, and of messages that are not complete
+    all_strangers_bytes: int = 32 * MIB  # the same, of all of them
 
     # Each connection.
-    idle_timeout_s: float = 300.0  # without a call
     write_timeout_s: float = 30.0  # of 64 KiB, of which the other side takes too little
-    goodbye_timeout_s: float = 1.0  # at the end: what is queued is sent
-    drain_timeout_s: float = 0.5  # at shutdown: unary calls under way may still end
+    goodbye_timeout_s: float = 0.7  # the end: what is queued is sent, and read
+    drain_timeout_s: float = 0.4  # of it, at shutdown: unary calls under way may still end
     max_calls: int = 100  # under way at once
     call_window_bytes: int = 64 * KIB - 1  # unread, of one call
     trusted_call_window_bytes: int = MIB  # the same, of a call that has proved who it is
@@ -50,7 +50,7 @@ class WireLimits:
     all_held_bytes: int = 1024 * MIB
 
     # What a connection may ask for without a message coming of it.
-    resets: Rate = field(default_factory=lambda: Rate(200, 50))
+    resets: Rate = field(default_factory=lambda: Rate(400, 100))  # of calls under way
     provoked_resets: Rate = field(default_factory=lambda: Rate(100, 10))
     pings: Rate = field(default_factory=lambda: Rate(100, 20))  # C core sends some with its data
     settings: Rate = field(default_factory=lambda: Rate(50, 5))
@@ -67,5 +67,10 @@ class WireLimits:
     @property
     def growth_bytes(self) -> int:
         """By how much the windows of all trusted calls together may grow, so that whoever keeps to
-        its windows keeps within ``max_unread_bytes``."""
+        its windows keeps within ``max_unread_bytes``; that should hold the first windows too."""
         return max(0, self.max_unread_bytes - self.max_calls * self.call_window_bytes)
+
+    @property
+    def connection_bytes(self) -> int:
+        """What may be held of one connection that is no stranger's."""
+        return self.max_held_bytes + self.max_unread_bytes

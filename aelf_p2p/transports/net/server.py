@@ -3,8 +3,6 @@
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import trio
 
@@ -26,24 +24,23 @@ class Strangers:
         self._most = most
         self._scopes: OrderedDict[trio.CancelScope, None] = OrderedDict()
 
-    @contextmanager
-    def counted(self, scope: trio.CancelScope) -> Iterator[Callable[[], None]]:
-        """Count a connection that ``scope`` ends, until the block ends or what it gives is
-        called."""
+    def add(self, scope: trio.CancelScope) -> None:
+        """Count a connection that ``scope`` ends."""
         self._scopes[scope] = None
         if len(self._scopes) > self._most:
             oldest, _ = self._scopes.popitem(last=False)
             oldest.cancel()
-        try:
-            yield lambda: self._scopes.pop(scope, None)
-        finally:
-            self._scopes.pop(scope, None)
+
+    def discard(self, scope: trio.CancelScope) -> None:
+        """It is none any more, or gone."""
+        self._scopes.pop(scope, None)
 
 
 class ServerConnection:
     """An accepted connection: its I/O and the tasks of its handlers, until either side ends it.
 
-    ``scope`` is the connection's own: its deadline ends a stranger, and one that makes no calls.
+    ``scope`` is the connection's own: its deadline ends a stranger. Whoever has proved who it is
+    on a call is none while that call lasts.
     """
 
     def __init__(
@@ -55,14 +52,13 @@ class ServerConnection:
         caller: Endpoint,
         handler: CallHandler,
         scope: trio.CancelScope,
-        on_trust: Callable[[], None],
+        strangers: Strangers,
     ) -> None:
         self._limits = settings.limits
         self._caller = caller
         self._handler = handler
         self._scope = scope
-        self._on_trust = on_trust
-        self._trusted = False
+        self._strangers = strangers
         self._ending = False
         self._gone_by = math.inf
         self._served: dict[Call, None] = {}  # calls whose handlers' tasks are there
@@ -90,11 +86,12 @@ class ServerConnection:
     async def _end(self) -> None:
         """Handlers of streams are cancelled at once, unary ones may still end; then we go.
 
-        Takes ``drain_timeout_s`` and ``goodbye_timeout_s``, unless a handler does not let go.
+        Takes ``goodbye_timeout_s`` at most, unless a handler does not let go.
         """
         self._ending = True
-        drained_by = trio.current_time() + self._limits.drain_timeout_s
-        self._gone_by = drained_by + self._limits.goodbye_timeout_s
+        now = trio.current_time()
+        drained_by = now + self._limits.drain_timeout_s
+        self._gone_by = now + self._limits.goodbye_timeout_s
         with trio.CancelScope(shield=True):
             self._connection.drain()
             self._cancel_handlers(unary_too=False)
@@ -104,7 +101,7 @@ class ServerConnection:
             self._cancel_handlers(unary_too=True)
             while self._served:
                 await self._handler_ended.park()
-            await self._connection.shut_down(linger=self._trusted, deadline=self._gone_by)
+            await self._connection.shut_down(deadline=self._gone_by)
 
     def _cancel_handlers(self, *, unary_too: bool) -> None:
         for call in list(self._served):
@@ -112,15 +109,12 @@ class ServerConnection:
                 call.scope.cancel()
 
     def _trust(self) -> None:
-        self._trusted = True
-        self._scope.deadline = math.inf  # the call that is trusted is under way
-        self._on_trust()
+        self._scope.deadline = math.inf
+        self._strangers.discard(self._scope)
 
     def _begin_call(self, call: Call, opened: CallOpened) -> None:
         assert self._nursery is not None
         self._served[call] = None
-        if self._trusted:
-            self._scope.deadline = math.inf
         self._nursery.start_soon(self._run_call, call, opened, name=f"serve {call.method.name}")
 
     async def _run_call(self, call: Call, opened: CallOpened) -> None:
@@ -133,8 +127,9 @@ class ServerConnection:
                 self._connection.leave(call, ClosedByUsError(f"{call.method.name} was answered"))
             del self._served[call]
             self._handler_ended.unpark_all()
-            if self._trusted and not self._served:
-                self._scope.deadline = trio.current_time() + self._limits.idle_timeout_s
+            if self._connection.distrust(call):
+                self._scope.deadline = trio.current_time() + self._limits.stranger_timeout_s
+                self._strangers.add(self._scope)
 
     async def _answer(self, call: Call, opened: CallOpened) -> None:
         call.compresses = call.method.compressed_reply and opened.accepts_gzip

@@ -81,7 +81,7 @@ class SocketTransport:
                 try:
                     yield SocketChannel(connection)
                 finally:
-                    await connection.shut_down(linger=True)
+                    await connection.shut_down()
 
     async def _connect(self, endpoint: Endpoint) -> trio.abc.Stream:
         stream = await sockets.connect(endpoint)
@@ -121,15 +121,15 @@ class SocketTransport:
     async def _serve_connection(self, stream: trio.SocketStream, handler: CallHandler) -> None:
         """An accepted connection, from its first byte to its last."""
         deadline = trio.current_time() + self._limits.stranger_timeout_s
+        scope = trio.CancelScope(deadline=deadline)
+        self._strangers.add(scope)
         try:
-            with (
-                trio.CancelScope(deadline=deadline) as scope,
-                self._strangers.counted(scope) as known,
-            ):
-                await self._serve_caller(stream, handler, scope, known)
+            with scope:
+                await self._serve_caller(stream, handler, scope)
         except Exception:  # a fault of ours on one connection is no reason to drop the others
             log.exception("serving a connection failed")
         finally:
+            self._strangers.discard(scope)
             self._connections -= 1
             stream.socket.close()
 
@@ -138,7 +138,6 @@ class SocketTransport:
         stream: trio.SocketStream,
         handler: CallHandler,
         scope: trio.CancelScope,
-        on_trust: Callable[[], None],
     ) -> None:
         caller = sockets.caller_of(stream)
         if caller is None:
@@ -157,7 +156,7 @@ class SocketTransport:
             caller=caller,
             handler=handler,
             scope=scope,
-            on_trust=on_trust,
+            strangers=self._strangers,
         )
         with single_error_as_itself():
             await connection.run()

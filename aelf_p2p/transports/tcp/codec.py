@@ -43,6 +43,8 @@ from aelf_p2p.wire.methods import METHODS, Method
 MAX_WINDOW_BYTES = 2**31 - 1
 """The most that may be on its way in one half, as in HTTP/2."""
 
+SMALL_BYTES = 32
+
 _WHY_RESET: Mapping[f.ResetCause, str] = {
     f.ResetCause.ENDED: "reset by the other side",
     f.ResetCause.NEVER_STARTED: "refused before it was started",
@@ -91,6 +93,7 @@ class FrameCodec:
         self._resets = EventBudget(limits.resets)
         self._provoked_resets = EventBudget(limits.provoked_resets)
         self._small_frames = EventBudget(limits.small_frames)
+        self._late_frames = EventBudget(limits.late_frames)
         self._empty_frames = EventBudget(limits.empty_frames)
 
         # What the other side may send; it takes the call id and the payload.
@@ -188,7 +191,10 @@ class FrameCodec:
             _spend(self._empty_frames, self._now, "empty frames")
         call = self._find(FrameKind.BYTES, call_id)
         if call is None:
+            _spend(self._late_frames, self._now, "frames of calls that are over")
             return
+        if len(payload) <= SMALL_BYTES:
+            self._count_small()
         if not call.receiving:
             raise ProtocolViolationError("bytes before or after their half of a call")
         count = len(payload)
@@ -220,9 +226,11 @@ class FrameCodec:
         self._events.append(StatusReceived(call_id, code, details))
 
     def _take_reset(self, call_id: int, payload: bytes) -> None:
-        _spend(self._resets, self._now, "resets")
         cause = f.parse_reset_untrusted(payload)
-        if self._find(FrameKind.RESET, call_id) is not None:
+        if self._find(FrameKind.RESET, call_id) is None:
+            self._count_small()
+        else:
+            _spend(self._resets, self._now, "resets")
             del self._calls[call_id]
             self._events.append(CallReset(call_id, _WHY_RESET[cause]))
 

@@ -790,3 +790,75 @@ def test_a_larger_window_of_the_peer_is_told_to_all_calls() -> None:
     peer.h2.increment_flow_control_window(WINDOW)
     assert WindowOpened(None) in peer.talk()
     assert peer.codec.send_window(call_id) == WINDOW
+
+
+# --- what reviews found ---------------------------------------------------------------------------
+
+
+def test_spaces_around_a_header_end_no_connection() -> None:
+    """The C core sends text as it is; in HTTP they mean nothing (RFC 9113 §8.2.1)."""
+    config = H2Configuration(
+        client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
+    )
+    client = H2Connection(config)
+    client.initiate_connection()
+    pairs = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", PING.path),
+        (":authority", "x"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("text", " a b\t "),
+    ]
+    client.send_headers(1, pairs)
+    events = feed(new_server(), client.data_to_send())
+    [opened] = [event for event in events if isinstance(event, CallOpened)]
+    assert opened.metadata == {"text": "a b"}
+
+
+def test_before_a_server_has_spoken_a_client_opens_no_more_calls_than_any_server_takes() -> None:
+    client = new_client()
+    for _ in range(100):
+        client.open_call(PING, {}, None)
+    with pytest.raises(CallFailedError) as caught:
+        client.open_call(PING, {}, None)
+    assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+    server = H2Connection(H2Configuration(client_side=False))
+    server.initiate_connection()
+    server.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 101})
+    feed(client, server.data_to_send())
+    client.open_call(PING, {}, None)
+
+
+def test_informational_responses_are_counted() -> None:
+    client = new_client(replace(LIMITS, empty_frames=Rate(3, 1)))
+    client.open_call(PING, {}, None)
+    server = H2Connection(H2Configuration(client_side=False))
+    server.initiate_connection()
+    server.receive_data(client.data_to_send())
+    for _ in range(3):
+        server.send_headers(1, [(":status", "103")])
+    feed(client, server.data_to_send())
+    server.send_headers(1, [(":status", "103")])
+    with pytest.raises(ProtocolViolationError, match="informational"):
+        feed(client, server.data_to_send())
+
+
+def test_resets_of_calls_that_are_over_are_no_rapid_reset() -> None:
+    """As when deadlines cross statuses: it is calls under way that a rapid reset ends."""
+    limits = replace(LIMITS, resets=Rate(1, 1))
+    duo = Duo(server=new_server(limits))
+    for _ in range(5):
+        call_id = duo.open()
+        duo.server.end_reply(call_id, StatusCode.OK, "")
+        crossing = duo.server.data_to_send()
+        duo.client.reset(call_id)
+        duo.talk()
+        feed(duo.client, crossing)
+        duo.talk()
+    duo.client.reset(duo.open())
+    duo.talk()
+    duo.client.reset(duo.open())
+    with pytest.raises(ProtocolViolationError, match="too many resets"):
+        duo.talk()

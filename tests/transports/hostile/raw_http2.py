@@ -30,7 +30,7 @@ from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import CallFailedError, StatusCode, TransportError
 from aelf_p2p.transports.grpc import GrpcTransport
 from aelf_p2p.transports.net.limits import WireLimits
-from aelf_p2p.wire.methods import PING, Method
+from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM, Method
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
 HURRIED = WireLimits(goodbye_timeout_s=0.3, drain_timeout_s=0.1)
@@ -39,6 +39,8 @@ GRPC = "application/grpc"
 PATIENCE_S = 4.0
 """Within which everything here happens, on a machine that has other things to do as well."""
 NEIGHBOUR_PATIENCE_S = 1.0
+NEIGHBOURS = {"do": "keep trust"}
+"""The metadata of the call by which the neighbour is no stranger."""
 
 AnyFrame = TypeVar("AnyFrame", bound=Frame)
 Sendable = Frame | bytes
@@ -291,6 +293,10 @@ class Handlers:
             case "trust":
                 stream.trust()
                 await self._answer(call)
+            case "keep trust":  # NEIGHBOURS
+                stream.trust()
+                await stream.send_many([b"trusted"])
+                await trio.sleep_forever()
             case "sleep":
                 await trio.sleep_forever()
             case "wait":
@@ -322,7 +328,7 @@ class Handlers:
 
 
 def _is_attackers(call: IncomingCall) -> bool:
-    return call.metadata.get("do", "trust") != "trust"
+    return call.metadata.get("do", "trust") not in ("trust", NEIGHBOURS["do"])
 
 
 @dataclass
@@ -395,9 +401,12 @@ async def open_target(
 
             endpoint: Endpoint = await outer.start(serve)
             async with client.dial(endpoint, timeout_s=5) as neighbour:
-                await neighbour.call(PING, b"", metadata={"do": "trust"}, timeout_s=5)
                 target = Target(endpoint, handlers, neighbour, serving)
-                async with trio.open_nursery() as asking:
+                async with (
+                    neighbour.open_stream(REQUEST_BY_STREAM, metadata=NEIGHBOURS) as trusted,
+                    trio.open_nursery() as asking,
+                ):
+                    await trusted.receive_many()
                     asking.start_soon(target._keep_asking)
                     yield target
                     if not serving.cancel_called:

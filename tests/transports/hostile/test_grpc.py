@@ -291,7 +291,7 @@ def pushed(peer: RawPeer) -> bytes:
         pytest.param(
             lambda peer: peer.headers(1, reply_pairs()) + data(1, b"") * 200, id="empty DATA"
         ),
-        pytest.param(lambda peer: reset(1) * 300, id="resets"),
+        pytest.param(lambda peer: reset(1) * 25_000, id="resets"),
     ],
 )
 async def test_a_server_that_breaks_a_rule_is_left(answer: Reply) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 import trio.testing
@@ -16,7 +16,7 @@ from aelf_p2p.transports.net.channel import SocketChannel
 from aelf_p2p.transports.net.codec import Codec
 from aelf_p2p.transports.net.connection import Connection, Settings
 from aelf_p2p.transports.net.limits import WireLimits
-from aelf_p2p.transports.net.server import ServerConnection
+from aelf_p2p.transports.net.server import ServerConnection, Strangers
 
 CALLER = Endpoint("10.0.0.7", 40_000)
 SERVER = Endpoint("10.0.0.1", 6800)
@@ -93,16 +93,17 @@ def client_codec(limits: WireLimits) -> GrpcCodec:
     return GrpcCodec(is_client=True, limits=limits, authority=str(SERVER))
 
 
-@dataclass
-class Served:
-    """An accepted connection, as a transport runs it."""
+class Served(Strangers):
+    """An accepted connection, as a transport runs it, and the only one that may be a stranger's."""
 
-    settings: Settings
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    """Of the connection; ``scope.cancel()`` is a server that stops."""
-    trusted: bool = False
-    ended: trio.Event = field(default_factory=trio.Event)
-    ended_at: float | None = None
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(1)
+        self.settings = settings
+        self.scope = trio.CancelScope()
+        """Of the connection; ``scope.cancel()`` is a server that stops."""
+        self.trusted = False
+        self.ended = trio.Event()
+        self.ended_at: float | None = None
 
     async def run(self, wire: Wire, codec: Codec, handler: CallHandler) -> None:
         with self.scope:
@@ -113,12 +114,15 @@ class Served:
                 caller=CALLER,
                 handler=handler,
                 scope=self.scope,
-                on_trust=self._on_trust,
+                strangers=self,
             ).run()
         self.ended_at = trio.current_time()
         self.ended.set()
 
-    def _on_trust(self) -> None:
+    def add(self, scope: trio.CancelScope) -> None:
+        self.trusted = False
+
+    def discard(self, scope: trio.CancelScope) -> None:
         self.trusted = True
 
 
@@ -179,7 +183,7 @@ async def dialing(
             try:
                 yield connection, ours, theirs
             finally:
-                await connection.shut_down(linger=True)
+                await connection.shut_down()
     assert ours.closed_at is not None
     assert connection.calls == {}
     assert_nothing_held(settings)
@@ -208,7 +212,7 @@ async def open_pair(
             try:
                 yield Pair(SocketChannel(connection), connection, served, ours, theirs)
             finally:
-                await connection.shut_down(linger=True)
+                await connection.shut_down()
     assert ours.closed_at is not None
     assert connection.calls == {}
     assert_nothing_held(settings)

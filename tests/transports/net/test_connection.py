@@ -230,6 +230,27 @@ async def test_answers_that_are_not_read_are_bounded(
         wire.flow()
 
 
+async def test_what_we_say_first_is_no_unread_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A hundred calls with long metadata, while the writer is busy, are nobody's fault."""
+    codec = ScriptedCodec({0: []})
+    async with dialing(limits=LIMITS, make_codec=lambda limits: codec) as (
+        connection,
+        wire,
+        theirs,
+    ):
+        call = connection.open_call(REQUEST_BY_STREAM, {}, None)
+        wire.stall()
+        await call.send_many([b"x"])
+        await trio.testing.wait_all_tasks_blocked()
+        codec.send(2, bytes(100 * KIB))  # as openings of calls are
+        await theirs.send_all(b"\x00")
+        await trio.testing.wait_all_tasks_blocked()
+        assert connection.lost is None
+        wire.flow()
+
+
 async def test_a_message_is_not_copied_to_send_it(autojump_clock: trio.testing.MockClock) -> None:
     codec = ScriptedCodec()
     codec.keeps = False
@@ -408,6 +429,7 @@ async def test_a_shutdown_waits_no_longer_than_its_goodbye(
         if stalled:
             wire.stall()
         call = connection.open_call(REQUEST_BY_STREAM, {}, None)
+        call.trust()
         await call.send_many([bytes(KIB)])
         began = trio.current_time()
     assert trio.current_time() == began + LIMITS.goodbye_timeout_s

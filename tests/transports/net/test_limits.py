@@ -35,8 +35,9 @@ def test_a_rate_must_be_above_zero_in_both(value: float) -> None:
 
 def test_a_part_has_no_more_than_its_whole() -> None:
     limits, options = LIMITS, NetworkOptions()
-    # Strangers, all at once, with all that each may leave unread.
-    assert limits.max_strangers * limits.stranger_bytes <= limits.all_strangers_bytes
+    # Strangers, all at once, with all that may be held of each: none shuts out the next.
+    assert limits.stranger_bytes < limits.stranger_held_bytes
+    assert limits.max_strangers * limits.stranger_held_bytes <= limits.all_strangers_bytes
     assert limits.all_strangers_bytes < limits.all_held_bytes
     assert limits.max_strangers < limits.max_connections
     # Every call of a connection with its first window full, and one with its large one.

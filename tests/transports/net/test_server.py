@@ -36,9 +36,8 @@ from tests.transports.net.pairs import (
 
 LIMITS = WireLimits(
     stranger_timeout_s=10,
-    idle_timeout_s=300,
     write_timeout_s=30,
-    goodbye_timeout_s=1,
+    goodbye_timeout_s=1.5,
     drain_timeout_s=0.5,
 )
 
@@ -49,29 +48,15 @@ LIMITS = WireLimits(
 async def test_the_oldest_stranger_goes_when_there_are_too_many() -> None:
     strangers = Strangers(2)
     scopes = [trio.CancelScope() for _ in range(4)]
-    with (
-        strangers.counted(scopes[0]),
-        strangers.counted(scopes[1]) as known,
-        strangers.counted(scopes[2]),
-    ):
-        assert [scope.cancel_called for scope in scopes] == [True, False, False, False]
-        known()
-        known()  # without effect when repeated
-        with strangers.counted(scopes[3]):
-            assert [scope.cancel_called for scope in scopes] == [True, False, False, False]
-    # None of them is left: two more have room.
-    more = [trio.CancelScope() for _ in range(2)]
-    with strangers.counted(more[0]), strangers.counted(more[1]):
-        assert [scope.cancel_called for scope in more] == [False, False]
-
-
-async def test_a_stranger_is_not_counted_any_more_when_its_block_fails() -> None:
-    strangers = Strangers(1)
-    with pytest.raises(KeyError), strangers.counted(trio.CancelScope()):
-        raise KeyError
-    scope = trio.CancelScope()
-    with strangers.counted(scope):
-        assert not scope.cancel_called
+    for scope in scopes[:3]:
+        strangers.add(scope)
+    assert [scope.cancel_called for scope in scopes] == [True, False, False, False]
+    strangers.discard(scopes[1])
+    strangers.discard(scopes[1])  # without effect when repeated
+    strangers.add(scopes[3])
+    assert [scope.cancel_called for scope in scopes] == [True, False, False, False]
+    strangers.add(scopes[1])
+    assert [scope.cancel_called for scope in scopes] == [True, False, True, False]
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -96,7 +81,7 @@ async def test_a_stranger_with_a_call_under_way_is_one(
             assert 10 <= trio.current_time() <= 11.5
 
 
-async def test_a_caller_that_is_trusted_stays_and_is_dropped_when_idle(
+async def test_a_caller_is_trusted_while_a_call_of_it_is(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_pair(trusting_echo, limits=LIMITS) as pair:
@@ -107,16 +92,18 @@ async def test_a_caller_that_is_trusted_stays_and_is_dropped_when_idle(
             await trio.sleep(5000)
             await stream.send_many([b"2"])
             assert await stream.receive_many() == [b"2"]
-        await trio.sleep(299)
-        # A call begins the time anew.
-        assert await pair.channel.call(PING, b"3", metadata={}, timeout_s=5) == b"3"
-        await trio.sleep(299)
-        assert pair.channel.is_open
+        # A stranger again, with a stranger's time; a new call that is trusted ends that.
+        await trio.sleep(9)
+        assert not pair.served.trusted
+        async with pair.channel.open_stream(REQUEST_BY_STREAM, metadata={}) as stream:
+            await stream.send_many([b"3"])
+            assert await stream.receive_many() == [b"3"]
+            await trio.sleep(5000)
         await pair.connection.ended.wait()
-        assert trio.current_time() == pytest.approx(5000 + 299 + 300, abs=2)
+        assert trio.current_time() == pytest.approx(5000 + 9 + 5000 + 10, abs=2)
 
 
-async def test_a_caller_with_a_second_call_is_not_idle(
+async def test_a_second_call_ends_no_trust(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with (

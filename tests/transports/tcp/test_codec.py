@@ -589,8 +589,14 @@ class Flood:
 
 FLOODS = [
     Flood("resets", new_server, lambda n: opening(n) + frame(RESET, n, b"\x00"), "resets"),
-    Flood("resets", serving, lambda n: frame(RESET, 1, b"\x00"), "resets"),
-    Flood("resets", calling, lambda n: frame(RESET, 1, b"\x00"), "resets"),
+    Flood(
+        "small_frames",
+        serving,
+        lambda n: frame(RESET, 1, b"\x00"),
+        "small frames",
+        prepare=lambda codec: feed(codec, frame(RESET, 1, b"\x00")),
+    ),
+    Flood("small_frames", serving, lambda n: frame(BYTES, 1, b"x"), "small frames"),
     Flood("provoked_resets", new_server, lambda n: opening(n, b"/no"), "calls that had to be"),
     Flood(
         "provoked_resets",
