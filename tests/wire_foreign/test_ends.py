@@ -40,7 +40,7 @@ async def test_a_foreign_dialer_sees_ours_stop() -> None:
         assert await in_thread(stream.disconnected.wait, WAIT_S)
         assert await in_thread(stream.ended.result, WAIT_S) is grpc.StatusCode.OK
         assert await in_thread(unused.ended.result, WAIT_S) in GONE
-        assert trio.current_time() - stopping < 2
+        assert trio.current_time() - stopping < 4
         for each in (dial, silent):
             with pytest.raises(grpc.RpcError) as caught:
                 await in_thread(each.call, "Ping", metadata={}, timeout_s=1)
@@ -53,7 +53,7 @@ async def test_a_foreign_acceptor_sees_ours_stop() -> None:
             stopping = trio.current_time()
         assert await in_thread(connection.stream.disconnected.wait, WAIT_S)
         assert await in_thread(connection.stream.ended.result, WAIT_S) is grpc.StatusCode.OK
-        assert trio.current_time() - stopping < 2
+        assert trio.current_time() - stopping < 4
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
@@ -65,7 +65,7 @@ async def test_ours_sees_a_foreign_acceptor_die(reset: bool) -> None:
         ours_dials(node, foreign, port=relay.port) as connection,
     ):
         await in_thread(relay.cut, reset=reset)
-        gone = await wait_event(connection.events, PeerDisconnected, timeout_s=1)
+        gone = await wait_event(connection.events, PeerDisconnected, timeout_s=4)
         assert gone.reason is CloseReason.LOST
 
 
@@ -78,7 +78,7 @@ async def test_ours_sees_a_foreign_dialer_die(reset: bool) -> None:
         foreign_dials(node, foreign, port=relay.port) as (connection, _),
     ):
         await in_thread(relay.cut, reset=reset)
-        await wait_event(connection.events, PeerDisconnected, timeout_s=1)
+        await wait_event(connection.events, PeerDisconnected, timeout_s=4)
         assert node.peers() == []
 
 
@@ -89,7 +89,7 @@ async def test_ours_sees_a_foreign_dialer_close_its_channel() -> None:
         foreign_dials(node, foreign) as (connection, dial),
     ):
         await in_thread(dial.close)
-        await wait_event(connection.events, PeerDisconnected, timeout_s=1)
+        await wait_event(connection.events, PeerDisconnected, timeout_s=4)
         assert node.peers() == []
 
 
@@ -111,7 +111,7 @@ async def test_ours_sees_a_foreign_acceptor_stop_at_once() -> None:
         ours_dials(node, foreign) as connection,
     ):
         foreign.server.stop()
-        gone = await wait_event(connection.events, PeerDisconnected, timeout_s=1)
+        gone = await wait_event(connection.events, PeerDisconnected, timeout_s=4)
         # GOAWAY and the stream's end come one right after the other.
         assert gone.reason in (CloseReason.DISCONNECTED_BY_PEER, CloseReason.LOST)
 
@@ -124,6 +124,6 @@ async def test_ours_does_not_keep_a_foreign_acceptor_that_stops_from_it() -> Non
         ours_dials(node, foreign) as connection,
     ):
         stopped = foreign.server.stop(grace_s=60)
-        gone = await wait_event(connection.events, PeerDisconnected, timeout_s=1)
+        gone = await wait_event(connection.events, PeerDisconnected, timeout_s=4)
         assert gone.reason is CloseReason.DISCONNECTED_BY_PEER
         assert await in_thread(stopped.wait, WAIT_S)

@@ -38,7 +38,7 @@ HURRIED = WireLimits(goodbye_timeout_s=0.3, drain_timeout_s=0.1)
 GRPC = "application/grpc"
 PATIENCE_S = 4.0
 """Within which everything here happens, on a machine that has other things to do as well."""
-NEIGHBOUR_PATIENCE_S = 1.0
+NEIGHBOUR_PATIENCE_S = 3.0
 NEIGHBOURS = {"do": "keep trust"}
 """The metadata of the call by which the neighbour is no stranger."""
 

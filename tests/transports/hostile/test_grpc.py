@@ -131,7 +131,7 @@ async def test_the_end_of_a_refused_call_is_awaited_by_nobody() -> None:
 
 # --- to our client: the call fails ----------------------------------------------------------------
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 5.0
 Reply = Callable[[RawPeer], bytes]
 
 
