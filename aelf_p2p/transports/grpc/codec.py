@@ -4,18 +4,14 @@ Source: gRPC's PROTOCOL-HTTP2 and RFC 9113. What a caller asks for and cannot ha
 method, a bad header) is answered here, and the connection never hears of it.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import h2.events as e
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, StreamClosedError, StreamIDTooLowError, TooManyStreamsError
-from h2.settings import SettingCodes, Settings
-from hpack import Decoder, HeaderTuple
+from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
 from aelf_p2p.contracts import Metadata
@@ -30,6 +26,7 @@ from aelf_p2p.core.errors import (
 from aelf_p2p.core.options import KIB, MIB
 from aelf_p2p.transports.grpc import headers
 from aelf_p2p.transports.grpc.frames import FrameScanner
+from aelf_p2p.transports.grpc.http2 import Http2
 from aelf_p2p.transports.net.budgets import EventBudget
 from aelf_p2p.transports.net.codec import (
     BytesReceived,
@@ -49,34 +46,10 @@ LEAST_WINDOW_BYTES = 64 * KIB - 1
 """HTTP/2's initial window, of a stream and of a connection; a stranger's stays that."""
 TRUSTED_WINDOW_BYTES = 16 * MIB
 """Of a connection that somebody has shaken hands on; its calls are then held back one by one."""
-MAX_HEADER_LIST_BYTES = 16 * KIB
 ASSUMED_CALLS = 100
 """At once, before a server has said how many it takes: no server should take fewer (RFC 9113)."""
-ENCODER_TABLE_BYTES = 4 * KIB
-"""HTTP/2's initial size. Whatever more the other side allows is not used: hpack searches the table
-entry by entry for each header."""
 
 _FRAME_HEADER_BYTES = 9
-
-
-# hpack logs every header, session ids among them, and those are never logged.
-logging.getLogger("hpack").setLevel(logging.INFO)
-
-
-class _Http2(H2Connection):
-    """h2 remembers how streams ended, and 65,536 of them weigh 8 MB."""
-
-    MAX_CLOSED_STREAMS = 4096
-
-
-class _LenientDecoder(Decoder):
-    """The C core sends text as it is, and h2 ends the connection for a space at either end of it
-    (RFC 9113 §8.2.1); those spaces mean nothing in HTTP."""
-
-    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
-        """Always raw, as h2 asks for."""
-        headers = super().decode(data, raw=True)
-        return [type(header)(header[0], header[1].strip(b" \t")) for header in headers]
 
 
 @dataclass(slots=True)
@@ -119,19 +92,7 @@ class GrpcCodec:
         self._now = 0.0
         self._out = bytearray()
         self._greeted = False  # their SETTINGS came
-        self._h2 = _Http2(H2Configuration(client_side=is_client, header_encoding=None))
-        self._h2.decoder = _LenientDecoder()
-        self._h2.local_settings = Settings(
-            client=is_client,
-            initial_values={
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_calls,
-                SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST_BYTES,
-                SettingCodes.INITIAL_WINDOW_SIZE: limits.call_window_bytes,
-            },
-        )
-        self._h2.decoder.max_header_list_size = MAX_HEADER_LIST_BYTES
-        self._h2.initiate_connection()
+        self._h2 = Http2(limits, is_client=is_client)
         self._takers: dict[type[e.Event], Callable[[e.Event], Iterator[Event]]] = {
             e.RequestReceived: self._take_request,
             e.ResponseReceived: self._take_response,
@@ -298,11 +259,7 @@ class GrpcCodec:
     def _take_settings(self, event: e.Event) -> Iterator[Event]:
         assert isinstance(event, e.RemoteSettingsChanged)
         self._greeted = True
-        for code in event.changed_settings:
-            if not isinstance(code, SettingCodes):  # h2 would keep them all, 0.8 KiB each
-                self._h2.remote_settings.pop(code, None)
-        encoder = self._h2.encoder
-        encoder.header_table_size = min(encoder.header_table_size, ENCODER_TABLE_BYTES)
+        self._h2.bound_their_settings(event)
         if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
             yield WindowOpened(None)
 
