@@ -99,6 +99,8 @@ class SendQueuesMachine(RuleBasedStateMachine):
         for item in sorted(self.waiting, key=lambda item: PRIORITY.index(item.kind)):
             if len(expected) == max_items:
                 break
+            if item.kind is TRANSACTION and BLOCK in ended:
+                break  # a block that did not fit goes first in the next batch
             if item.kind in ended or (item.size > room and expected):
                 ended.add(item.kind)  # its kind stays in order
                 continue
