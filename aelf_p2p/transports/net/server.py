@@ -1,6 +1,5 @@
 """The accepting side: connections, strangers among them, and the handlers of their calls."""
 
-import logging
 import math
 from collections import OrderedDict
 
@@ -14,11 +13,10 @@ from aelf_p2p.transports.net.calls import Call
 from aelf_p2p.transports.net.codec import CallOpened, Codec
 from aelf_p2p.transports.net.connection import Connection, Settings
 
-log = logging.getLogger(__name__)
-
 
 class Strangers:
-    """The connections that nobody has shaken hands on; when there are too many, the oldest goes."""
+    """Connections without a call on which the caller has proved who it is; when there are too many,
+    the oldest goes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
