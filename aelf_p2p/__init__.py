@@ -7,6 +7,7 @@ async with open_node(identity=..., transport=..., boot_nodes=["10.0.0.7:6800"]) 
 
 from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.chain.memory_store import MemoryChainStore
+from aelf_p2p.chain.sqlite_store import SqliteChainStore, open_sqlite_store
 from aelf_p2p.contracts import ChainStore, Kernel, Peer, PeerStatistics, RpcChannel, Transport
 from aelf_p2p.core.block import Block, BlockHeader
 from aelf_p2p.core.chain_status import ChainRoot, ChainStatus, PeerChain
@@ -126,6 +127,7 @@ __all__ = [
     "RpcChannel",
     "RpcError",
     "Scheme",
+    "SqliteChainStore",
     "StatusCode",
     "StoreError",
     "Subscription",
@@ -140,6 +142,7 @@ __all__ = [
     "UnrecoverableError",
     "WireLimits",
     "open_node",
+    "open_sqlite_store",
     "read_key_file",
     "seal_key",
     "write_key_file",

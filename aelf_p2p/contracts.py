@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from aelf_p2p.core.block import Block
+from aelf_p2p.core.block import Block, BlockHeader
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
 from aelf_p2p.core.chain_status import ChainStatus, PeerChain
 from aelf_p2p.core.endpoint import Endpoint
@@ -273,21 +273,33 @@ class ChainStore(Protocol):
     Every method raises StoreError when the store cannot do its work. A peer's request is then not
     answered; while the node follows the chain, the error ends the node and leaves ``open_node``,
     since a node without a chain is none.
+
+    ``raw`` blocks are the bytes of a BlockWithTransactions. When the last irreversible block moves
+    up, blocks at its height and below that are not on its chain are forgotten; a store that prunes
+    moves the root up as well, and forgets the chain below.
     """
 
     @property
     def status(self) -> ChainStatus:
         """The tips, always at hand."""
 
-    async def get_block(self, block_hash: bytes) -> Block | None:
-        """A stored block, or None."""
-
     async def has_block(self, block_hash: bytes) -> bool:
         """Whether the block is stored; the root counts as stored."""
 
-    async def blocks_after(self, previous_hash: bytes, count: int) -> list[Block]:
-        """At most ``count`` blocks of the best chain that follow a block of it, or its root; else
-        an empty list."""
+    async def get_header(self, block_hash: bytes) -> BlockHeader | None:
+        """The header of a stored block, or None."""
+
+    async def get_block(self, block_hash: bytes) -> Block | None:
+        """A stored block, or None."""
+
+    async def get_raw_block(self, block_hash: bytes) -> bytes | None:
+        """A stored block as its bytes, or None."""
+
+    async def raw_blocks_after(
+        self, previous_hash: bytes, count: int, *, max_bytes: int
+    ) -> list[bytes]:
+        """At most ``count`` blocks of the best chain that follow a block of it, or its root, and no
+        more than weigh ``max_bytes`` together; else an empty list."""
 
     async def hash_at(self, height: int) -> bytes | None:
         """The hash of the best chain's block at a height, or None."""
@@ -295,7 +307,9 @@ class ChainStore(Protocol):
     async def put_block(self, block: Block) -> ChainStatus:
         """Store a block whose parent is stored, and move the tips. Returns the new status.
 
-        Raises UnknownParentError when the parent is not stored.
+        Raises UnknownParentError when the parent is not stored, MisuseError for a height that is
+        not one above it, or not above the last irreversible block. A block that is stored already
+        changes nothing.
         """
 
     async def set_lib(self, block_hash: bytes) -> ChainStatus:

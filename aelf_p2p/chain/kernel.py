@@ -8,7 +8,7 @@ import trio
 from aelf_p2p.chain.block_maker import make_block
 from aelf_p2p.chain.transaction_pool import TransactionPool
 from aelf_p2p.contracts import ChainStore
-from aelf_p2p.core.block import Block
+from aelf_p2p.core.block import Block, BlockHeader
 from aelf_p2p.core.chain_id import resolve_chain_id
 from aelf_p2p.core.errors import (
     InvalidItemError,
@@ -115,7 +115,7 @@ class MinimalKernel:
         if block.previous_hash == root.block_hash:
             parent_height = root.height
         else:
-            parent = await self._store.get_block(block.previous_hash)
+            parent = await self._store.get_header(block.previous_hash)
             if parent is None:
                 raise UnknownParentError(f"{_name(block)}: its parent is not stored")
             parent_height = parent.height
@@ -128,11 +128,11 @@ class MinimalKernel:
         """Whether the last irreversible block is an ancestor; only forks are walked to find out."""
         status = self._store.status
         follows = (status.best_hash, status.lib_hash)
-        ancestor: Block | None = block
+        ancestor: BlockHeader | None = block.header
         while ancestor is not None and ancestor.height > status.lib_height:
             if ancestor.previous_hash in follows:
                 return True
-            ancestor = await self._store.get_block(ancestor.previous_hash)
+            ancestor = await self._store.get_header(ancestor.previous_hash)
         return False
 
     async def _store_block(self, block: Block, *, mined: bool = False) -> None:
@@ -161,9 +161,11 @@ class MinimalKernel:
         while left is not None and await self._store.hash_at(left.height) != left.hash:
             self.pool.take_back(left.transactions, status.longest_height)
             left = await self._store.get_block(left.previous_hash)
-        depth = status.best_height - status.lib_height
-        for joined in await self._store.blocks_after(status.lib_hash, depth):
+        fork_height = status.root.height if left is None else left.height
+        joined = await self._store.get_block(status.best_hash)
+        while joined is not None and joined.height > fork_height:
             self.pool.take_out(joined.transaction_ids)
+            joined = await self._store.get_block(joined.previous_hash)
 
 
 def _check_content(block: Block, chain_id: int) -> None:

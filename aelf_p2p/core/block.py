@@ -252,12 +252,11 @@ class Block:
 
     def encode(self) -> bytes:
         """Lay out a BlockWithTransactions of the very bytes that the parts were received in."""
-        return b"".join(
-            (
-                encode_message_field(_HEADER, self.header.raw),
-                *(encode_message_field(_TRANSACTIONS, each.raw) for each in self.transactions),
-            )
-        )
+        return encode_block(self.header.raw, self.encode_transactions())
+
+    def encode_transactions(self) -> bytes:
+        """What follows the header in a BlockWithTransactions."""
+        return b"".join(encode_message_field(_TRANSACTIONS, each.raw) for each in self.transactions)
 
     @property
     def size(self) -> int:
@@ -293,6 +292,11 @@ class Block:
 
     def __hash__(self) -> int:
         return hash(self.header)
+
+
+def encode_block(raw_header: bytes, encoded_transactions: bytes) -> bytes:
+    """The bytes of a BlockWithTransactions, of those of its two parts."""
+    return encode_message_field(_HEADER, raw_header) + encoded_transactions
 
 
 def parse_block_list_untrusted(raw: bytes | memoryview) -> Iterator[Block | None]:

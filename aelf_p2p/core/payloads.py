@@ -141,14 +141,14 @@ def parse_nodes_request_untrusted(request: bytes) -> int:
         raise MalformedError(f"not a NodesRequest: {exc}") from exc
 
 
-def encode_block_reply(block: Block | None) -> bytes:
-    """The bytes of a BlockReply; without a block an empty one."""
-    return b"" if block is None else encode_message_field(2, block.encode())
+def encode_block_reply(raw_block: bytes | None) -> bytes:
+    """The bytes of a BlockReply, of those of its block; without one an empty reply."""
+    return b"" if raw_block is None else encode_message_field(2, raw_block)
 
 
-def encode_block_list(blocks: Iterable[Block]) -> bytes:
-    """The bytes of a BlockList: the received bytes of each block, one after another."""
-    return b"".join(encode_message_field(1, block.encode()) for block in blocks)
+def encode_block_list(raw_blocks: Iterable[bytes]) -> bytes:
+    """The bytes of a BlockList, of those of its blocks."""
+    return b"".join(encode_message_field(1, raw_block) for raw_block in raw_blocks)
 
 
 def encode_node_list(records: Iterable[NodeRecord]) -> bytes:

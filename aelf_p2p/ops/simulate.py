@@ -166,9 +166,11 @@ async def _scenario(report: _Report, seed: int) -> None:
                 report.progress(network, height)
         await network.wait_for_height(report.blocks, timeout_s=SETTLING_S)
         held: set[bytes] = set()
-        blocks = await network.nodes[late].store.blocks_after(bytes(32), report.blocks)
-        for block in blocks:
+        store = network.nodes[late].store
+        block = await store.get_block(store.status.best_hash)
+        while block is not None:
             held.update(block.transaction_ids)
+            block = await store.get_block(block.previous_hash)
         report.check(network, {item.id for item in transactions}, held)
 
 

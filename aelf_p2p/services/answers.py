@@ -41,27 +41,24 @@ class Answers:
         block_hash = parse_block_request_untrusted(request)
         if block_hash is None or not self._context.sync.finished:
             return encode_block_reply(None)
-        block = await self._context.store.get_block(block_hash)
-        if block is not None and block.size > MAX_REPLY_BYTES:
-            block = None  # the reply would not pass
-        if block is not None:
+        raw_block = await self._context.store.get_raw_block(block_hash)
+        if raw_block is not None and len(raw_block) > MAX_REPLY_BYTES:
+            raw_block = None  # the reply would not pass
+        if raw_block is not None:
             known = self._context.known.blocks
             known.add(block_hash, peer.bit, trio.current_time())
-        return encode_block_reply(block)
+        return encode_block_reply(raw_block)
 
     async def _blocks(self, request: bytes) -> bytes:
         previous_hash, count = parse_blocks_request_untrusted(request)
         most = self._context.options.max_blocks_per_request
         if previous_hash is None or not 0 < count <= most or not self._context.sync.finished:
             return encode_block_list(())
-        blocks = await self._context.store.blocks_after(previous_hash, count)
-        size = 0
-        for index, block in enumerate(blocks):
-            size += block.size
-            if size > MAX_REPLY_BYTES:
-                # One block that is itself too large is cut off too: the reply would not pass.
-                return encode_block_list(blocks[:index])
-        return encode_block_list(blocks)
+        return encode_block_list(
+            await self._context.store.raw_blocks_after(
+                previous_hash, count, max_bytes=MAX_REPLY_BYTES
+            )
+        )
 
     def _nodes(self, asker: Peer, request: bytes) -> bytes:
         context = self._context

@@ -6,6 +6,7 @@ import pytest
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.core.sync_target import SyncState
+from aelf_p2p.services import answers
 from aelf_p2p.testing.fakes import FakePeer
 from aelf_p2p.wire import MessageType
 from tests.services.support import Services, identity, make_chain, make_transaction, stored
@@ -120,6 +121,20 @@ async def test_no_blocks_after_no_hash_or_an_unknown_one(previous: bytes | None)
 async def test_no_blocks_after_one_off_the_best_chain() -> None:
     services = await synced()
     assert await ask_blocks(services, FORK[0].hash, 10) == []
+
+
+async def test_a_reply_holds_no_more_blocks_than_a_message_may_weigh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services = await synced()
+    size = len(CHAIN[5].encode())
+    assert {len(block.encode()) for block in CHAIN[5:10]} == {size}
+    for room, count in ((3 * size, 3), (3 * size - 1, 2), (size - 1, 0)):
+        monkeypatch.setattr(answers, "MAX_REPLY_BYTES", room)
+        assert await ask_blocks(services, CHAIN[4].hash, 50) == CHAIN[5 : 5 + count]
+    assert await ask_block(services, CHAIN[4].hash, FakePeer(1)) is None
+    monkeypatch.setattr(answers, "MAX_REPLY_BYTES", size)
+    assert await ask_block(services, CHAIN[5].hash, FakePeer(1)) == CHAIN[5]
 
 
 # --- nodes ----------------------------------------------------------------------------------------

@@ -599,12 +599,19 @@ async def test_a_node_on_a_shorter_fork_reorganises(autojump_clock: MockClock) -
 class LyingStore(MemoryChainStore):
     """Gives out blocks with the right header and a wrong body."""
 
-    async def get_block(self, block_hash: bytes) -> Block | None:
-        block = await super().get_block(block_hash)
-        return None if block is None else with_wrong_body(block)
+    async def get_raw_block(self, block_hash: bytes) -> bytes | None:
+        raw_block = await super().get_raw_block(block_hash)
+        return None if raw_block is None else lie(raw_block)
 
-    async def blocks_after(self, previous_hash: bytes, count: int) -> list[Block]:
-        return [with_wrong_body(each) for each in await super().blocks_after(previous_hash, count)]
+    async def raw_blocks_after(
+        self, previous_hash: bytes, count: int, *, max_bytes: int
+    ) -> list[bytes]:
+        true = await super().raw_blocks_after(previous_hash, count, max_bytes=max_bytes)
+        return [lie(raw_block) for raw_block in true]
+
+
+def lie(raw_block: bytes) -> bytes:
+    return with_wrong_body(Block.parse_untrusted(raw_block)).encode()
 
 
 @pytest.mark.parametrize("height", [5, 60])
