@@ -18,8 +18,8 @@ FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/installed ## install the project and run a simulated network
-	.venv/bin/aelf-p2p simulate
+demo: .venv/installed ## run a network of seven nodes on this machine; DEMO="--help" lists options
+	.venv/bin/aelf-p2p devnet $(DEMO)
 
 test: ## run all tests, on the newest and on the lowest dependencies at the same time
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-newest test-lowest

@@ -22,7 +22,7 @@ from aelf_p2p.core.network_events import NetworkInitialized
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.single_error import single_error_as_itself
-from aelf_p2p.core.version import NodeVersion
+from aelf_p2p.core.version import own_version
 from aelf_p2p.peers.stream_peer import StreamPeer
 from aelf_p2p.services.acceptor import Acceptor
 from aelf_p2p.services.answers import Answers
@@ -180,7 +180,7 @@ async def open_node(
         rules=HandshakeRules(
             identity=identity,
             chain_id=chain,
-            node_version=_node_version(node_version),
+            node_version=own_version(node_version),
             options=options,
             authorized_keys=authorized_keys,
         ),
@@ -241,13 +241,6 @@ async def _begin(
     initialized.set()
     context.events.publish(NetworkInitialized(len(context.pool.ready())))
     await sync.run()
-
-
-def _node_version(text: str) -> str:
-    try:
-        return str(NodeVersion.parse_untrusted(text))
-    except MalformedError as exc:
-        raise MisuseError(f"node version {text!r}: {exc}") from exc
 
 
 def _boot_endpoint(node: Endpoint | str) -> Endpoint:

@@ -1,12 +1,16 @@
 """Blocks that the minimal kernel produces."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from aelf_p2p.core.block import Block, BlockHeader
+from aelf_p2p.core.chain_status import GENESIS_PREVIOUS_HASH
 from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.merkle import merkle_root
 from aelf_p2p.core.transaction import Transaction
+
+BLOCK_INTERVAL_NS = 500_000_000
+"""Of AElf's chains."""
 
 
 def make_block(
@@ -36,3 +40,31 @@ def make_block(
     )
     header = header.with_signature(identity.sign(header.signed_digest))
     return Block(header, tuple(transactions))
+
+
+def make_chain(
+    identity: Identity,
+    count: int,
+    *,
+    chain_id: int,
+    transactions: Sequence[Transaction],
+    last_time_ns: int,
+) -> Iterator[Block]:
+    """A chain from its first block on, that holds the transactions, in order and spread evenly.
+
+    The last block has ``last_time_ns`` (unix nanoseconds), those before it come at AElf's pace.
+    """
+    previous_hash = GENESIS_PREVIOUS_HASH
+    for height in range(1, count + 1):
+        block = make_block(
+            identity,
+            chain_id=chain_id,
+            previous_hash=previous_hash,
+            height=height,
+            time_ns=last_time_ns - (count - height) * BLOCK_INTERVAL_NS,
+            transactions=transactions[
+                (height - 1) * len(transactions) // count : height * len(transactions) // count
+            ],
+        )
+        yield block
+        previous_hash = block.hash

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from aelf_p2p.chain.placing import check_lib, check_place
 from aelf_p2p.chain.sqlite_schema import open_database, transaction
 from aelf_p2p.core.block import Block, BlockHeader, encode_block
+from aelf_p2p.core.chain_id import describe_chain_id
 from aelf_p2p.core.chain_status import ChainRoot, ChainStatus
 from aelf_p2p.core.errors import MalformedError, StoreError
 
@@ -57,7 +58,8 @@ class SqliteChain:
                 "SELECT chain_id, origin_hash, origin_height FROM chain", (int, bytes, int)
             )
             if held_id != chain_id:
-                raise self._error(f"it holds the chain {held_id}, not {chain_id}")
+                held, meant = describe_chain_id(held_id), describe_chain_id(chain_id)
+                raise self._error(f"it holds the chain {held}, not {meant}")
             if root is not None and root != ChainRoot(held_hash, held_height):
                 raise self._error(
                     f"its chain begins behind block {held_height} {held_hash.hex()}, "

@@ -34,6 +34,14 @@ def chain_id_to_text(chain_id: int) -> str:
     raise MisuseError(f"chain id {chain_id} has no name")
 
 
+def describe_chain_id(chain_id: int) -> str:
+    """A chain id for people: ``AELF (9992731)``, or the number alone when it has no name."""
+    try:
+        return f"{chain_id_to_text(chain_id)} ({chain_id})"
+    except MisuseError:
+        return str(chain_id)
+
+
 def resolve_chain_id(chain_id: int | str) -> int:
     """The int32 of a chain id that the caller gave as number or text. Raises MisuseError."""
     if isinstance(chain_id, int):

@@ -50,27 +50,11 @@ class Endpoint:
 
     @classmethod
     def parse_untrusted(cls, text: str, default_port: int = DEFAULT_PORT) -> Self:
-        """The endpoint that ``text`` writes.
+        """The endpoint that ``text`` writes, as :func:`split_host_port_untrusted` reads it.
 
-        It is ``host``, ``host:port``, ``[IPv6]``, ``[IPv6]:port``, or an IPv6 address alone, all of
-        whose colons are its own (``::1:6800`` has no port). Raises MalformedError.
+        Raises MalformedError.
         """
-        if len(text) > _MAX_TEXT_LENGTH:
-            raise MalformedError(f"endpoint of {len(text)} characters, over {_MAX_TEXT_LENGTH}")
-        if text.startswith("["):
-            host, bracket, rest = text[1:].partition("]")
-            if not bracket or ":" not in host or not (rest == "" or rest.startswith(":")):
-                raise MalformedError(f"{text!a} is not [address] or [address]:port")
-            port_text = rest[1:] if rest else None
-        elif text.count(":") == 1:
-            host, _, port_text = text.partition(":")
-        else:
-            host, port_text = text, None
-        if port_text is None:
-            return cls.of_untrusted(host, default_port)
-        if not _PORT.fullmatch(port_text):
-            raise MalformedError(f"{port_text!a} is not a port")
-        return cls.of_untrusted(host, int(port_text))
+        return cls.of_untrusted(*split_host_port_untrusted(text, default_port))
 
     def __str__(self) -> str:
         """``host:port``, with an IPv6 address in brackets; parses to an equal endpoint."""
@@ -89,6 +73,30 @@ class Endpoint:
         """
         address = _address(self.host)
         return address is not None and address.is_private
+
+
+def split_host_port_untrusted(text: str, default_port: int) -> tuple[str, int]:
+    """The host and the port in ``text``, neither of them checked further.
+
+    It is ``host``, ``host:port``, ``[IPv6]``, ``[IPv6]:port``, or an IPv6 address alone, all of
+    whose colons are its own (``::1:6800`` has no port). Raises MalformedError.
+    """
+    if len(text) > _MAX_TEXT_LENGTH:
+        raise MalformedError(f"endpoint of {len(text)} characters, over {_MAX_TEXT_LENGTH}")
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or ":" not in host or not (rest == "" or rest.startswith(":")):
+            raise MalformedError(f"{text!a} is not [address] or [address]:port")
+        port_text = rest[1:] if rest else None
+    elif text.count(":") == 1:
+        host, _, port_text = text.partition(":")
+    else:
+        host, port_text = text, None
+    if port_text is None:
+        return host, default_port
+    if not _PORT.fullmatch(port_text):
+        raise MalformedError(f"{port_text!a} is not a port")
+    return host, int(port_text)
 
 
 def normalise_host(host: str) -> str:

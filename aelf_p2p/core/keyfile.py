@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ MAX_MEMLIMIT = 1 << 30
 """Bytes of memory that Argon2id is allowed at most."""
 MAX_FILE_SIZE = 4096
 """Bytes; a real key file has under 1000."""
+
+Password = bytes | Callable[[], bytes] | None
 
 _FORMAT = "aelf-p2p-key"
 _VERSION = 1
@@ -79,11 +82,12 @@ def seal_key(
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
-def open_key(data: bytes, password: bytes | None) -> Identity:
+def open_key(data: bytes, password: Password) -> Identity:
     """The identity in the bytes of a key file; a file that is not encrypted needs no password.
 
-    ``data`` may be anything: whatever is wrong with it raises KeyFileError and nothing else. The
-    costs that it asks for are checked before they are paid.
+    A password that is a function is called only when the file needs one. ``data`` may be anything:
+    whatever is wrong with it raises KeyFileError and nothing else. The costs that it asks for are
+    checked before they are paid.
     """
     content = _content_of(data)
     private_key = _private_key_of(content, password)
@@ -123,7 +127,7 @@ def write_key_file(path: str | os.PathLike[str], data: bytes, *, overwrite: bool
         raise KeyFileError(f"{target}: {error.strerror}") from error
 
 
-def read_key_file(path: str | os.PathLike[str], password: bytes | None) -> Identity:
+def read_key_file(path: str | os.PathLike[str], password: Password) -> Identity:
     """The identity in the key file at ``path``, as :func:`open_key`. Raises KeyFileError."""
     try:
         with Path(path).open("rb") as file:
@@ -150,7 +154,7 @@ def _content_of(data: bytes) -> dict[str, Any]:
     return content
 
 
-def _private_key_of(content: dict[str, Any], password: bytes | None) -> bytes:
+def _private_key_of(content: dict[str, Any], password: Password) -> bytes:
     encryption = content.get("encryption")
     if encryption == "none":
         return _hex_field(content, "private_key", PRIVATE_KEY_SIZE)
@@ -168,7 +172,8 @@ def _private_key_of(content: dict[str, Any], password: bytes | None) -> bytes:
             "the key file's costs are out of range: allowed are"
             f" opslimit {MAX_OPSLIMIT} and memlimit {MAX_MEMLIMIT} bytes"
         )
-    box = _box_of(password, salt, opslimit, memlimit)
+    given = password() if callable(password) else password
+    box = _box_of(given, salt, opslimit, memlimit)
     try:
         return box.decrypt(sealed)
     except CryptoError as error:

@@ -1,4 +1,4 @@
-"""Keeping a nursery's exception group out of the public API when it holds a single error."""
+"""Exception groups: kept out of the public API around a single error, and taken apart."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,3 +19,12 @@ def single_error_as_itself(ignoring: type[BaseException] | None = None) -> Itera
         if len(errors) > 1:
             raise
         raise errors[0] from errors[0].__cause__
+
+
+def each_error(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, however nested; an error that is no group is the only one."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from each_error(inner)
+    else:
+        yield error

@@ -57,6 +57,23 @@ STREAM_VERSION = NodeVersion(1, 4, 0, 0)
 """From this version on a node speaks over one stream a pair (protocol §3.1)."""
 
 
+def own_version(text: str) -> str:
+    """The version text of a node of ours, as handshakes say it.
+
+    Raises MisuseError for one that is malformed, or of an age that has no stream.
+    """
+    try:
+        version = NodeVersion.parse_untrusted(text)
+    except MalformedError as error:
+        raise MisuseError(f"node version: {error}") from error
+    if version < STREAM_VERSION:
+        raise MisuseError(
+            f"node version {text}: below {STREAM_VERSION} nodes have no stream, "
+            "which this version needs"
+        )
+    return str(version)
+
+
 def uses_stream(text: str) -> bool:
     """Whether a node of this version text speaks over a stream. Malformed text counts as old."""
     try:

@@ -4,12 +4,13 @@ import argparse
 import math
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
 
 from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.ops.arguments import Commands, whole_number
+from aelf_p2p.ops.figures import median_and_p99
 from aelf_p2p.testing.determinism import run_deterministic
 from aelf_p2p.testing.simulation import Simulation, open_simulation
 from aelf_p2p.testing.vectors import load_vectors
@@ -21,7 +22,7 @@ SETTLING_S = 30.0
 PROGRESS_LINES = 10
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
         "simulate",
@@ -35,10 +36,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         ),
     )
     parser.add_argument(
-        "--nodes", type=_number(4, 500), default=20, metavar="N", help="4 to 500 (20)"
+        "--nodes", type=whole_number(4, 500), default=20, metavar="N", help="4 to 500 (20)"
     )
     parser.add_argument(
-        "--blocks", type=_number(10, 100_000), default=100, metavar="N", help="at least 10 (100)"
+        "--blocks",
+        type=whole_number(10, 100_000),
+        default=100,
+        metavar="N",
+        help="at least 10 (100)",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all randomness (1)")
     parser.set_defaults(run=run)
@@ -51,19 +56,6 @@ def run(options: argparse.Namespace) -> int:
     run_deterministic(_scenario, report, options.seed, seed=options.seed)
     report.summarise(time.perf_counter() - began)
     return 1 if report.faults else 0
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most}")
-        return number
-
-    return parse
 
 
 @dataclass
@@ -120,8 +112,7 @@ class _Report:
         self.virtual_s = trio.current_time()
 
     def summarise(self, real_s: float) -> None:
-        ranked = sorted(self.propagation_s)
-        p50, p99 = (ranked[int(len(ranked) * part)] for part in (0.5, 0.99))
+        p50, p99 = median_and_p99(self.propagation_s)
         print(f"nodes               {self.nodes}, the lowest at height {self.height}")
         print(f"propagation         p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms (virtual)")
         print(f"late joiner         caught up in {self.late_joiner_s:.2f} s (virtual)")

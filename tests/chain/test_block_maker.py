@@ -1,11 +1,16 @@
 """Produced blocks: well-formed, signed, and accepted by whoever reads them."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aelf_p2p import wire
-from aelf_p2p.chain.block_maker import make_block
+from aelf_p2p.chain.block_maker import make_block, make_chain
+from aelf_p2p.chain.kernel import MinimalKernel
+from aelf_p2p.chain.memory_store import MemoryChainStore
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.identity import Identity, Scheme, recover_untrusted, verify
 from aelf_p2p.core.transaction import Transaction
@@ -90,3 +95,53 @@ def test_real_transactions_have_their_real_root() -> None:
     )
     assert block.header.transactions_root == vector.merkle_tree_root_of_transactions
     assert block.transaction_ids == vector.transaction_ids
+
+
+# --- chains ---------------------------------------------------------------------------------------
+
+TRANSACTIONS = [signed_transaction() for _ in range(40)]
+
+
+def chain_of(count: int, transactions: Sequence[Transaction] = ()) -> list[Block]:
+    blocks = make_chain(
+        MINER, count, chain_id=CHAIN_ID, transactions=transactions, last_time_ns=TIME_NS
+    )
+    return list(blocks)
+
+
+async def test_a_kernel_takes_a_made_chain() -> None:
+    store = MemoryChainStore()
+    kernel = MinimalKernel(store, chain_id=CHAIN_ID)
+    chain = chain_of(20, TRANSACTIONS)
+    for block in chain:
+        assert await kernel.accept_block(block)
+    assert (store.status.best_height, store.status.best_hash) == (20, chain[-1].hash)
+
+
+def test_a_chain_from_the_first_block_to_the_last() -> None:
+    chain = chain_of(3)
+    assert [block.height for block in chain] == [1, 2, 3]
+    assert [block.previous_hash for block in chain] == [GENESIS, chain[0].hash, chain[1].hash]
+    assert [TIME_NS - block.time_ns for block in chain] == [1_000_000_000, 500_000_000, 0]
+    assert {block.header.signer_pubkey for block in chain} == {MINER.public_key}
+
+
+@given(st.integers(1, 60), st.integers(0, len(TRANSACTIONS)))
+def test_transactions_are_spread_evenly_and_in_order(count: int, transactions: int) -> None:
+    chain = chain_of(count, TRANSACTIONS[:transactions])
+    held = [each for block in chain for each in block.transactions]
+    assert held == TRANSACTIONS[:transactions]
+    sizes = {len(block.transactions) for block in chain}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_chain_is_made_as_it_is_read() -> None:
+    blocks = make_chain(
+        MINER, 10**8, chain_id=CHAIN_ID, transactions=TRANSACTIONS, last_time_ns=TIME_NS
+    )
+    assert next(blocks).time_ns == TIME_NS - (10**8 - 1) * 500_000_000
+    assert next(blocks).height == 2
+
+
+def test_no_blocks() -> None:
+    assert chain_of(0, TRANSACTIONS) == []

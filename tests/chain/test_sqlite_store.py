@@ -154,7 +154,7 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
 async def test_another_chain(tmp_path: Path) -> None:
     await fill(tmp_path)
     assert await refusal(tmp_path, "tDVW") == (
-        f"{tmp_path / DATABASE_NAME}: it holds the chain 9992731, not 1931928"
+        f"{tmp_path / DATABASE_NAME}: it holds the chain AELF (9992731), not tDVW (1931928)"
     )
 
 

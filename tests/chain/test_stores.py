@@ -266,7 +266,7 @@ class SqliteMachine(StoreMachine):
 TestMemoryStore = MemoryMachine.TestCase
 TestMemoryStore.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestSqliteStore = SqliteMachine.TestCase
-TestSqliteStore.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestSqliteStore.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
 
 
 # --- cases ----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from aelf_p2p.core.chain_id import (
     chain_id_from_text_untrusted,
     chain_id_to_text,
+    describe_chain_id,
     resolve_chain_id,
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
@@ -75,6 +76,21 @@ def test_any_text_is_a_name_or_malformed(text: str) -> None:
         assert chain_id_to_text(chain_id_from_text_untrusted(text)) == text
     except MalformedError:
         assert len(text) != 4 or text[0] == "1" or not set(text) <= set(ALPHABET)
+
+
+@pytest.mark.parametrize(
+    ("chain_id", "description"),
+    [
+        (9992731, "AELF (9992731)"),
+        (1866392, "tDVV (1866392)"),
+        (0, "0"),
+        (2**24, "16777216"),
+        (2**31 - 1, "2147483647"),
+        (-1, "-1"),
+    ],
+)
+def test_described_by_name_and_number(chain_id: int, description: str) -> None:
+    assert describe_chain_id(chain_id) == description
 
 
 def test_a_chain_id_may_be_given_as_either() -> None:

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aelf_p2p.core.endpoint import DEFAULT_PORT, Endpoint, is_loopback_host, normalise_host
+from aelf_p2p.core.endpoint import (
+    DEFAULT_PORT,
+    Endpoint,
+    is_loopback_host,
+    normalise_host,
+    split_host_port_untrusted,
+)
 from aelf_p2p.core.errors import MalformedError, MisuseError
 
 LONGEST_NAME = ".".join(["a" * 63] * 3 + ["a" * 61])
@@ -181,3 +187,70 @@ def test_parts_that_are_no_endpoint(host: str, port: int) -> None:
 
 def test_parts_from_outside() -> None:
     assert Endpoint.of_untrusted("::ffff:1.2.3.4", 6800) == Endpoint("1.2.3.4", 6800)
+
+
+# --- host and port alone --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("host", "host", 7),
+        ("host:0", "host", 0),
+        ("Host:00080", "Host", 80),
+        ("host:99999", "host", 99999),
+        ("1.2.3.4:6801", "1.2.3.4", 6801),
+        ("0.0.0.0", "0.0.0.0", 7),
+        ("[::]:0", "::", 0),
+        ("[::1]", "::1", 7),
+        ("::1", "::1", 7),
+        ("::1:6801", "::1:6801", 7),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+        ("fe80::1%eth0", "fe80::1%eth0", 7),
+        # whether these are hosts is seen by whoever uses them
+        ("", "", 7),
+        (":1", "", 1),
+        ("a b", "a b", 7),
+        ("a:b:c", "a:b:c", 7),
+        ("[a:b]:1", "a:b", 1),
+    ],
+)
+def test_split(text: str, host: str, port: int) -> None:
+    assert split_host_port_untrusted(text, 7) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host:",
+        "host:-1",
+        "host:+1",
+        "host: 1",
+        "host:1 ",
+        "host:٣",
+        "host:1_0",
+        "host:000080",
+        "host:http",
+        "[::1",
+        "[::1]x",
+        "[::1]6800",
+        "[::1]:",
+        "[]:1",
+        "[1.2.3.4]:1",
+        "[host]",
+        LONGEST_NAME + ":000001",
+    ],
+)
+def test_what_cannot_be_split(text: str) -> None:
+    with pytest.raises(MalformedError):
+        split_host_port_untrusted(text, 7)
+
+
+@given(st.text() | st.text("[]:.0123456789abcdefx%-"))
+def test_any_text_is_split_or_malformed(text: str) -> None:
+    try:
+        host, port = split_host_port_untrusted(text, 7)
+    except MalformedError:
+        return
+    assert host in text
+    assert 0 <= port <= 99999

@@ -93,6 +93,51 @@ def test_wrong_password(password: bytes) -> None:
         open_key(SEALED[Scheme.SECP256K1], password)
 
 
+def test_a_password_may_be_a_function(tmp_path: Path) -> None:
+    scheme = Scheme.ED25519
+    assert open_key(SEALED[scheme], lambda: PASSWORD).public_key == IDENTITIES[scheme].public_key
+    write_key_file(tmp_path / "node.key", SEALED[scheme])
+    opened = read_key_file(tmp_path / "node.key", lambda: PASSWORD)
+    assert opened.public_key == IDENTITIES[scheme].public_key
+    with pytest.raises(KeyFileError, match="password is wrong"):
+        open_key(SEALED[scheme], lambda: b"wrong")
+
+
+def test_what_the_function_raises_leaves_as_it_is() -> None:
+    def nobody_answers() -> bytes:
+        raise MisuseError("nobody answers")
+
+    with pytest.raises(MisuseError, match="nobody answers"):
+        open_key(SEALED[Scheme.SECP256K1], nobody_answers)
+
+
+def never_asked() -> bytes:
+    raise AssertionError("a password was asked for")
+
+
+def test_a_password_is_asked_for_only_when_it_is_needed(tmp_path: Path) -> None:
+    scheme = Scheme.SECP256K1
+    assert open_key(PLAIN[scheme], never_asked).public_key == IDENTITIES[scheme].public_key
+    write_key_file(tmp_path / "node.key", PLAIN[scheme])
+    assert read_key_file(tmp_path / "node.key", never_asked).scheme is scheme
+    damaged = [
+        b"",
+        SEALED[scheme][:100],
+        changed(SEALED[scheme], version=2),
+        changed(SEALED[scheme], encryption="rot13"),
+        changed(SEALED[scheme], salt="00"),
+        changed(SEALED[scheme], box=""),
+        changed(SEALED[scheme], opslimit=MAX_OPSLIMIT + 1),
+        changed(SEALED[scheme], memlimit="much"),
+        changed(PLAIN[scheme], private_key="00"),
+    ]
+    for data in damaged:
+        with pytest.raises(KeyFileError):
+            open_key(data, never_asked)
+    with pytest.raises(KeyFileError, match="No such file"):
+        read_key_file(tmp_path / "nowhere", never_asked)
+
+
 def test_encrypted_but_no_password_given() -> None:
     with pytest.raises(KeyFileError, match="encrypted, and no password was given"):
         open_key(SEALED[Scheme.SECP256K1], None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.core.single_error import each_error, single_error_as_itself
 
 
 class Ignored(BaseException):
@@ -40,6 +40,13 @@ def test_what_is_ignored_does_not_count_beside_an_error() -> None:
     with pytest.raises(ValueError, match="one") as caught, single_error_as_itself(Ignored):
         raise group
     assert caught.value is error
+
+
+def test_each_error_of_groups_in_groups() -> None:
+    one, other, third = ValueError("one"), KeyError("other"), Ignored()
+    group = BaseExceptionGroup("outer", [one, BaseExceptionGroup("inner", [other, third])])
+    assert list(each_error(group)) == [one, other, third]
+    assert list(each_error(one)) == [one]
 
 
 def test_what_is_ignored_leaves_when_there_is_nothing_else() -> None:

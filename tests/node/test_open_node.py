@@ -40,7 +40,13 @@ def test_the_root_exports_what_it_lists_and_nothing_else() -> None:
     ("argument", "value", "message"),
     [
         ("chain_id", "AELF0", "chain id 'AELF0'"),
-        ("node_version", "1", "node version '1'"),
+        ("node_version", "1", "node version: '1' is not a version"),
+        (
+            "node_version",
+            "1.3.9.9",
+            r"node version 1\.3\.9\.9: below 1\.4\.0\.0 nodes have no stream",
+        ),
+        ("node_version", "1.4", "below 1.4.0.0"),  # as in .NET, which takes 1.4.0.0 for later
         ("boot_nodes", ["ok.example:6800", "a:b:c"], "boot node 'a:b:c'"),
     ],
 )
@@ -52,6 +58,16 @@ async def test_wrong_arguments_are_named(argument: str, value: object, message: 
             **{argument: value},  # type: ignore[arg-type]
         ):
             pytest.fail("it opened")
+
+
+async def test_the_oldest_version_that_has_a_stream(autojump_clock: trio.abc.Clock) -> None:
+    hub = MemoryHub()
+    async with (
+        open_node(identity=ALICE, transport=hub.transport("alice"), node_version="1.4.0.0"),
+        open_node(identity=BOB, transport=hub.transport("bob")) as bob,
+    ):
+        peer = await bob.connect("alice")
+        assert peer.info.node_version == "1.4.0.0"
 
 
 async def test_a_taken_port_is_one_plain_error(autojump_clock: trio.abc.Clock) -> None:

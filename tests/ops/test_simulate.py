@@ -50,27 +50,16 @@ def test_what_goes_wrong_is_said_and_is_the_status(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["simulate", "--nodes", "3"], "--nodes: 3 is not between 4 and 500"),
-        (["simulate", "--blocks", "ten"], "--blocks: 'ten' is not a whole number"),
-        (["simulat"], "invalid choice: 'simulat'"),
-        ([], "COMMAND"),
+        (["--nodes", "3"], "--nodes: 3 is not between 4 and 500"),
+        (["--blocks", "9"], "--blocks: 9 is not between 10 and 100000"),
+        (["--blocks", "ten"], "--blocks: 'ten' is not a whole number"),
+        (["--seed", "x"], "--seed: invalid int value: 'x'"),
     ],
 )
 def test_wrong_arguments(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
+        cli.main(["simulate", *arguments])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_interrupting_ends_with_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def interrupt(self: Simulation, index: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Simulation, "mine", interrupt)
-    assert cli.main(SMALL) == 130
-    assert capsys.readouterr().err == "interrupted\n"

@@ -1,10 +1,10 @@
 """All cases, and how they are run."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import trio
 
+from aelf_p2p.core.single_error import each_error
 from aelf_p2p.testing.conformance import backpressure, connections, sizes, streams, unary
 from aelf_p2p.testing.conformance.fixture import TransportFixture
 from aelf_p2p.testing.conformance.harness import LIMIT_S, ConformanceCase, ConformanceError, Net
@@ -55,14 +55,6 @@ def _result(fixture: TransportFixture, case: ConformanceCase) -> CaseResult:
     try:
         run_case(fixture, case)
     except Exception as exc:  # whatever a transport does is a result of its case
-        causes = (f"{type(leaf).__name__}: {leaf}".rstrip(": ") for leaf in _leaves(exc))
+        causes = (f"{type(leaf).__name__}: {leaf}".rstrip(": ") for leaf in each_error(exc))
         return CaseResult(case.name, passed=False, error="; ".join(causes))
     return CaseResult(case.name, passed=True)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

@@ -1,0 +1,172 @@
+"""A chain in a file: its blocks in order, each a BlockWithTransactions behind its length.
+
+The length is a protobuf varint: other languages' protobuf libraries read such files as delimited
+messages.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import trio
+
+from aelf_p2p.contracts import ChainStore, Kernel
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.canonical import encode_varint
+from aelf_p2p.core.chain_id import describe_chain_id
+from aelf_p2p.core.errors import (
+    InvalidItemError,
+    InvalidReason,
+    MalformedError,
+    MisuseError,
+    UnknownParentError,
+)
+from aelf_p2p.core.message_sizes import MAX_MESSAGE_BYTES
+
+log = logging.getLogger(__name__)
+
+PROGRESS_PERIOD_S = 5.0
+_MAX_PREFIX_BYTES = 4  # 28 bits, more than MAX_MESSAGE_BYTES needs
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """How many blocks a file held, and how many of them were new to the store."""
+
+    blocks: int
+    new: int
+
+
+def write_chain_file(path: str | os.PathLike[str], blocks: Iterable[Block]) -> Block:
+    """Write a new file, whole or not at all; returns the last block.
+
+    It is written beside its place, as ``<name>.new``, and moved there when it is complete. Raises
+    MisuseError when one of the two is there already or cannot be written, or there is no block.
+    """
+    target, fresh = Path(path), Path(f"{Path(path)}.new")
+    try:
+        if target.exists():
+            raise MisuseError(f"{target}: exists already and is left as it is")
+        with fresh.open("xb") as file, _removed_unless_done(fresh):
+            block = _write_blocks(file, blocks)
+            if block is None:
+                raise MisuseError(f"{target}: a chain file holds at least one block")
+            file.flush()
+            fresh.replace(target)
+    except FileExistsError as error:
+        raise MisuseError(f"{fresh}: exists already and is left as it is") from error
+    except OSError as error:
+        raise MisuseError(f"{target}: {error.strerror}") from error
+    return block
+
+
+@contextmanager
+def _removed_unless_done(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _write_blocks(file: BinaryIO, blocks: Iterable[Block]) -> Block | None:
+    block: Block | None = None
+    for block in blocks:
+        raw_block = block.encode()
+        file.write(encode_varint(len(raw_block)))
+        file.write(raw_block)
+    return block
+
+
+def read_chain_file(path: str | os.PathLike[str]) -> Iterator[Block]:
+    """The blocks of a file, one by one.
+
+    Raises MisuseError for a file that cannot be read or holds no block, MalformedError when it
+    comes to a block that is not right.
+    """
+    count = 0
+    try:
+        with Path(path).open("rb") as file:
+            while (size := _read_size_untrusted(file)) is not None:
+                raw_block = file.read(size)
+                if len(raw_block) < size:
+                    raise MalformedError("it is cut short")
+                yield Block.parse_untrusted(raw_block)
+                count += 1
+    except OSError as error:
+        raise MisuseError(f"{path}: {error.strerror}") from error
+    except MalformedError as error:
+        raise MalformedError(f"{path}: block {count + 1} of the file: {error}") from error
+    if not count:
+        raise MisuseError(f"{path}: it holds no block")
+
+
+async def import_chain_file(
+    path: str | os.PathLike[str], kernel: Kernel, store: ChainStore, *, chain_id: int
+) -> ImportReport:
+    """Let a kernel accept the blocks of a file, before its node runs; those it has already are
+    passed over, so that an import which was interrupted goes on.
+
+    Raises MisuseError, MalformedError as :func:`read_chain_file`, and MisuseError when the blocks
+    are wrong, of another chain, or not on the best chain in the end.
+    """
+    count = new = 0
+    last: Block | None = None
+    root = store.status.root
+    next_report_at = trio.current_time() + PROGRESS_PERIOD_S
+    for block in read_chain_file(path):
+        count += 1
+        if block.header.chain_id != chain_id:
+            theirs, ours = describe_chain_id(block.header.chain_id), describe_chain_id(chain_id)
+            raise MisuseError(f"{path}: it holds the chain {theirs}, not {ours}")
+        if block.height <= root.height:  # the store keeps none of these
+            if block.height == root.height and block.hash != root.block_hash:
+                raise _another_chain(path, store)
+            await trio.lowlevel.checkpoint()
+            continue
+        try:
+            new += await kernel.accept_block(block)
+        except InvalidItemError as error:
+            if error.reason is InvalidReason.BELOW_LIB:
+                raise _another_chain(path, store) from error
+            raise MisuseError(f"{path}: {error}") from error
+        except UnknownParentError as error:
+            raise MisuseError(f"{path}: {error}") from error
+        last = block
+        if trio.current_time() >= next_report_at:
+            next_report_at += PROGRESS_PERIOD_S
+            log.info("%s: imported %d blocks, up to height %d", path, count, last.height)
+    if last is not None and await store.hash_at(last.height) != last.hash:
+        raise _another_chain(path, store)
+    return ImportReport(count, new)
+
+
+def _another_chain(path: str | os.PathLike[str], store: ChainStore) -> MisuseError:
+    return MisuseError(
+        f"{path}: its blocks are not of the chain that is there, up to height "
+        f"{store.status.best_height}"
+    )
+
+
+def _read_size_untrusted(file: BinaryIO) -> int | None:
+    """The size of the next block; None at the end of the file. Raises MalformedError."""
+    size = 0
+    for index in range(_MAX_PREFIX_BYTES):
+        byte = file.read(1)
+        if not byte:
+            if index:
+                raise MalformedError("it is cut short")
+            return None
+        size |= (byte[0] & 0x7F) << 7 * index
+        if byte[0] < 0x80:
+            break
+    else:
+        size = MAX_MESSAGE_BYTES + 1
+    if size > MAX_MESSAGE_BYTES:
+        raise MalformedError(f"it is larger than {MAX_MESSAGE_BYTES} bytes")
+    return size

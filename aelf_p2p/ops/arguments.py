@@ -1,0 +1,140 @@
+"""Options of the command line: how they are parsed, and what several commands share."""
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+from aelf_p2p.core.chain_id import resolve_chain_id
+from aelf_p2p.core.endpoint import DEFAULT_PORT, Endpoint, split_host_port_untrusted
+from aelf_p2p.core.errors import MalformedError, MisuseError
+from aelf_p2p.core.identity import scheme_of_untrusted
+from aelf_p2p.core.version import own_version
+from aelf_p2p.ops.exit_status import WRONGLY_CALLED
+
+T = TypeVar("T")
+
+MAX_PORT = 65535
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_WHOLE_NUMBER = re.compile(rf"-?{_DIGITS.pattern}")
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+"""What a command adds its parser to; argparse has no public name for it."""
+
+
+Options: TypeAlias = argparse._ActionsContainer
+"""What options are added to: a parser, or a group of its options."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the usage before it."""
+
+    def __init__(self, **settings: Any) -> None:
+        formatter = partial(argparse.HelpFormatter, max_help_position=32)
+        super().__init__(**{"formatter_class": formatter, "allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, and exit with status 2."""
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(WRONGLY_CALLED)
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Numbers from ``least`` to ``most``."""
+
+    def parse(text: str) -> int:
+        if not _WHOLE_NUMBER.fullmatch(text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+        number = int(text)
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most}")
+        return number
+
+    return parse
+
+
+def _told(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """What is wrong with a value, in our words instead of argparse's."""
+
+    def told(text: str) -> T:
+        try:
+            return parse(text)
+        except (MalformedError, MisuseError) as exc:
+            raise argparse.ArgumentTypeError(str(exc)) from exc
+
+    return told
+
+
+def seconds(text: str) -> float:
+    """A time above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+@_told
+def chain_id(text: str) -> int:
+    """A chain's number, or its name. What is all digits is a number."""
+    return resolve_chain_id(int(text) if _DIGITS.fullmatch(text) else text)
+
+
+def new_file(text: str) -> Path:
+    """Where a file is to be written that is not there yet."""
+    path = Path(text)
+    try:
+        is_there = path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from error
+    if is_there:
+        raise argparse.ArgumentTypeError(f"{text}: exists already and is left as it is")
+    return path
+
+
+@_told
+def node_version(text: str) -> str:
+    """A .NET version that a node of ours may have."""
+    return own_version(text)
+
+
+@_told
+def endpoint(text: str) -> Endpoint:
+    """``host`` or ``host:port``."""
+    return Endpoint.parse_untrusted(text)
+
+
+@_told
+def listen_address(text: str) -> tuple[str, int]:
+    """``host`` or ``host:port``, where port 0 is any free one; listening tells about the host."""
+    host, port = split_host_port_untrusted(text, DEFAULT_PORT)
+    if port > MAX_PORT:
+        raise MisuseError(f"port {port} is not between 0 and {MAX_PORT}")
+    return host, port
+
+
+@_told
+def public_key(text: str) -> bytes:
+    """A public key in hex."""
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        raise MalformedError(f"{text[:16]!r} is not hex") from None
+    scheme_of_untrusted(key)
+    return key
+
+
+def add_chain_id(parser: Options) -> None:
+    """Add ``--chain-id``."""
+    parser.add_argument(
+        "--chain-id",
+        type=chain_id,
+        default=resolve_chain_id("AELF"),
+        metavar="NAME|NUMBER",
+        help="the chain: a name of four characters, or a number (AELF)",
+    )

@@ -1,0 +1,229 @@
+"""The driver's side of a devnet: its nodes' processes, and what they have told."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from aelf_p2p.core.errors import AelfP2PError
+from aelf_p2p.core.identity import Identity
+from aelf_p2p.core.keyfile import seal_key, write_key_file
+from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.ops.devnet.messages import Lines, Status
+
+POLITE_S = 5.0
+"""So long may a process take to end when it is told to; then it is killed."""
+
+
+class DevnetError(AelfP2PError):
+    """A node did not do what it should; the message says which, and what."""
+
+
+class NodeProcess:
+    """One place in a devnet: its key, its data, and its process while it is up.
+
+    Key, data and log are in ``directory``; ``options`` are those of ``aelf-p2p run`` that all nodes
+    share.
+    """
+
+    def __init__(self, index: int, directory: Path, options: Sequence[str]) -> None:
+        self.index = index
+        self.data = directory / f"node{index}"
+        self.log = directory / f"node{index}.log"
+        self.address = ""
+        """Where it listens, since it was up first."""
+        self.status = Status()
+        self.opened_at_height = 0
+        """What its chain had when its process began."""
+        self.arrivals: dict[str, int] = {}
+        """When it accepted each block: unix nanoseconds, by the hash in hex."""
+        self._options = options
+        self._key = directory / f"node{index}.key"
+        write_key_file(self._key, seal_key(Identity.generate(), None))
+        self._process: trio.Process | None = None
+        self._exit_status: int | None = None
+        self._before = Status()  # what its processes before this one had counted
+        self._told = trio.Event()  # replaced whenever it tells something, or ends
+
+    def __str__(self) -> str:
+        return f"node {self.index}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process runs, and listens."""
+        return self._process is not None
+
+    async def live(self, boot_nodes: Sequence[str], *, task_status: trio.TaskStatus[None]) -> None:
+        """Run a process until it ends, and tell when it is up. It goes when this is cancelled.
+
+        Raises DevnetError when it does not come up.
+        """
+        process = await self._open(boot_nodes)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            async with process.stdin, process.stdout:
+                lines = Lines(process.stdout)
+                while (message := await lines.receive()) is not None:
+                    self._note(message)
+                    if self._process is None and message["event"] == "status":
+                        self._process = process
+                        self.opened_at_height = self.status.height
+                        task_status.started()
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                await _end(process)
+            was_up = self._process is not None
+            self._process, self._exit_status = None, process.returncode
+            self._before = replace(self.status, height=0, peers=0, queued=0)
+            self._tell()
+        if not was_up:
+            raise DevnetError(f"{self} did not come up: {self._last_words()}")
+
+    async def _open(self, boot_nodes: Sequence[str]) -> trio.Process:
+        command = [sys.executable, "-m", "aelf_p2p.ops.devnet.child"]
+        command += ["--key", str(self._key), "--data", str(self.data)]
+        command += ["--listen", "127.0.0.1:0", *self._options]
+        if boot_nodes:
+            command += ["--boot-node", *boot_nodes]
+        with self.log.open("ab") as log:
+            return await trio.lowlevel.open_process(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the driver, which ends its nodes politely
+            )
+
+    def _note(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"event": "listening", "address": address}:
+                self.address = address
+            case {"event": "status", **told}:
+                status = Status(**told)
+                self.status = replace(
+                    status,
+                    acknowledged=status.acknowledged + self._before.acknowledged,
+                    lost=status.lost + self._before.lost,
+                )
+            case {"event": "accepted", "height": height, "hash": block_hash, "at_ns": at_ns}:
+                self.arrivals.setdefault(block_hash, at_ns)
+                self.status = replace(self.status, height=max(height, self.status.height))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._told.set()
+        self._told = trio.Event()
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        words = lines[-1] if lines else "it said nothing"
+        return f"status {self._exit_status}, {words} (log: {self.log})"
+
+    # --- what it is told ---
+
+    async def mine(self) -> None:
+        """Let it make a block out of its transactions, and wait for that."""
+        height = self.status.height + 1
+        await self._send({"command": "mine"})
+        await self.wait_height(height, timeout_s=POLITE_S)
+
+    async def submit(self, transaction: Transaction) -> None:
+        """Give it a transaction, which it checks and broadcasts."""
+        await self._send({"command": "submit", "transaction": transaction.raw.hex()})
+
+    async def _send(self, command: dict[str, str]) -> None:
+        process = self._running()
+        assert process.stdin is not None
+        try:
+            await process.stdin.send_all(json.dumps(command).encode() + b"\n")
+        except trio.BrokenResourceError:
+            await self._wait_down()
+            raise self._is_down() from None
+
+    async def wait_height(self, height: int, *, timeout_s: float) -> None:
+        """Wait until its chain has a height. Raises DevnetError when it ends, or takes too long."""
+        with trio.move_on_after(timeout_s):
+            while self.status.height < height:
+                self._running()
+                await self._told.wait()
+            return
+        raise DevnetError(
+            f"{self} is at height {self.status.height}, not at {height}, after {timeout_s:g} s "
+            f"(log: {self.log})"
+        )
+
+    async def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self._running().kill()
+        await self._wait_down()
+
+    async def stop(self) -> float:
+        """Ask it to end, as SIGTERM does; returns the seconds that it took.
+
+        Raises DevnetError when it does not end, or not with status 0.
+        """
+        began = trio.current_time()
+        self._running().terminate()
+        with trio.move_on_after(POLITE_S):
+            await self._wait_down()
+            if self._exit_status != 0:
+                raise self._is_down()
+            return trio.current_time() - began
+        raise DevnetError(f"{self} did not end within {POLITE_S:g} s (log: {self.log})")
+
+    async def _wait_down(self) -> None:
+        while self.is_up:
+            await self._told.wait()
+
+    def _running(self) -> trio.Process:
+        if self._process is None:
+            raise self._is_down()
+        return self._process
+
+    def _is_down(self) -> DevnetError:
+        return DevnetError(f"{self} has ended: {self._last_words()}")
+
+
+async def _end(process: trio.Process) -> None:
+    """Politely, if it is; never leaves it behind."""
+    with trio.CancelScope(shield=True):
+        process.terminate()
+        with trio.move_on_after(POLITE_S):
+            await process.wait()
+            return
+        process.kill()
+        await process.wait()
+
+
+class Devnet:
+    """The places of a devnet, and the nursery that owns their processes."""
+
+    def __init__(self, nodes: list[NodeProcess], nursery: trio.Nursery) -> None:
+        self.nodes = nodes
+        self._nursery = nursery
+
+    async def start(self, index: int, boot_nodes: Sequence[int]) -> None:
+        """Start a node with others as its boot nodes; again, with the data it had.
+
+        Raises DevnetError when it does not come up.
+        """
+        addresses = [self.nodes[other].address for other in boot_nodes]
+        await self._nursery.start(self.nodes[index].live, addresses)
+
+
+@asynccontextmanager
+async def open_devnet(nodes: list[NodeProcess]) -> AsyncIterator[Devnet]:
+    """A devnet whose processes, none of which is started, end with the block."""
+    with single_error_as_itself():
+        async with trio.open_nursery() as nursery:
+            yield Devnet(nodes, nursery)
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,69 @@
+"""What a devnet shows: lines on the way, a summary at the end, and what went wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aelf_p2p.ops.devnet.processes import NodeProcess
+from aelf_p2p.ops.figures import median_and_p99
+
+MOST_COLUMNS = 10
+"""Of more nodes, only the lowest and the highest are shown."""
+
+
+@dataclass
+class Report:
+    """What was measured, and what went wrong."""
+
+    propagation_s: list[float] = field(default_factory=list)
+    """Of each block from its producer to each node that was up all the time."""
+    late: str = "was not reached"
+    back: str = "was not reached"
+    chains: str = "were not compared"
+    transactions: str = "were not looked for"
+    stopped: str = "was not reached"
+    faults: list[str] = field(default_factory=list)
+
+    def summarise(self, nodes: Sequence[NodeProcess], elapsed_s: float) -> None:
+        """Print the summary; the last line is ``ok`` or ``failed``."""
+        propagation = "was not measured"
+        if self.propagation_s:
+            median_s, p99_s = median_and_p99(self.propagation_s)
+            propagation = (
+                f"p50 {median_s * 1000:.0f} ms, p99 {p99_s * 1000:.0f} ms "
+                f"(of {len(self.propagation_s)} deliveries of blocks)"
+            )
+        acknowledged = sum(node.status.acknowledged for node in nodes)
+        lost = sum(node.status.lost for node in nodes)
+        print(f"chains          {self.chains}")
+        print(f"transactions    {self.transactions}")
+        print(f"propagation     {propagation}")
+        print(f"late joiner     {self.late}")
+        print(f"killed and back {self.back}")
+        print(f"broadcasts      {acknowledged} acknowledged, {lost} lost")
+        print(f"stop            {self.stopped}")
+        print(f"time            {elapsed_s:.0f} s")
+        for fault in self.faults:
+            print(f"FAILED          {fault}")
+        print("failed" if self.faults else "ok", flush=True)
+
+
+def print_heading(nodes: Sequence[NodeProcess]) -> None:
+    """Name the columns of the progress."""
+    wide = 5 * min(len(nodes), MOST_COLUMNS)
+    print(f"{'time':>7}  {'heights':>{wide}}  {'peers':>{wide}}  queued  delivered")
+
+
+def print_progress(nodes: Sequence[NodeProcess], elapsed_s: float) -> None:
+    """One line: the height and the peers of each node, what waits in queues, and deliveries."""
+    heights = _columns([node.status.height if node.is_up else None for node in nodes])
+    peers = _columns([node.status.peers if node.is_up else None for node in nodes])
+    queued = sum(node.status.queued for node in nodes if node.is_up)
+    delivered = sum(node.status.acknowledged for node in nodes)
+    print(f"{elapsed_s:6.1f}s  {heights}  {peers}  {queued:6d}  {delivered:9d}", flush=True)
+
+
+def _columns(values: Sequence[int | None]) -> str:
+    if len(values) > MOST_COLUMNS:
+        up = [value for value in values if value is not None]
+        return f"{min(up)} to {max(up)}".rjust(5 * MOST_COLUMNS)
+    return "".join("    -" if value is None else f"{value:5d}" for value in values)

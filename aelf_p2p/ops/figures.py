@@ -1,0 +1,12 @@
+"""Figures out of many measured values."""
+
+import math
+from collections.abc import Iterable
+
+
+def median_and_p99(values: Iterable[float]) -> tuple[float, float]:
+    """The value that half of them are not above, and that which 99 % are not; NaN without any."""
+    ranked = sorted(values)
+    if not ranked:
+        return math.nan, math.nan
+    return ranked[int(len(ranked) * 0.5)], ranked[int(len(ranked) * 0.99)]

@@ -1,0 +1,27 @@
+"""Logs of the command line: to stderr, a line each, with UTC times."""
+
+import logging
+import sys
+import time
+
+from aelf_p2p.ops.arguments import Options
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def add_log_level(parser: Options) -> None:
+    """Add ``--log-level``."""
+    parser.add_argument(
+        "--log-level", choices=LEVELS, default="info", help="how much is logged (info)"
+    )
+
+
+def configure_logging(level: str) -> None:
+    """Log what is at least of this level."""
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler])

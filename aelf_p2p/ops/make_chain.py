@@ -1,0 +1,111 @@
+"""``aelf-p2p make-chain``: a chain of signed blocks in a file, for ``run --blocks``."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from aelf_p2p.chain.block_maker import make_chain
+from aelf_p2p.chain.chain_file import write_chain_file
+from aelf_p2p.chain.transaction_pool import check_signature
+from aelf_p2p.core.block import Block
+from aelf_p2p.core.errors import InvalidItemError, MalformedError, MisuseError
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.ops.arguments import Commands, add_chain_id, new_file, whole_number
+from aelf_p2p.ops.passwords import add_key, identity_of
+from aelf_p2p.testing.vectors import load_vectors
+
+PROGRESS_PERIOD_S = 2.0
+MAX_COUNT = 100_000_000
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "make-chain",
+        help="make a chain of blocks in a file",
+        description=(
+            "Make a chain of signed blocks that hold transactions, spread evenly, and write it to "
+            "a new file: each block as a BlockWithTransactions behind its length as a varint. "
+            "The last block has the time of now, and each one before is half a second older."
+        ),
+    )
+    parser.add_argument(
+        "--count", type=whole_number(1, MAX_COUNT), required=True, metavar="N", help="of blocks"
+    )
+    add_chain_id(parser)
+    parser.add_argument(
+        "--transactions",
+        type=Path,
+        metavar="FILE",
+        help="signed transactions, one in hex a line (64 real ones that come with this program)",
+    )
+    add_key(parser)
+    parser.add_argument(
+        "--out", type=new_file, required=True, metavar="FILE", help="the chain file"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the chain and write it; returns the exit status."""
+    if options.transactions is None:
+        transactions = real_transactions()
+    else:
+        transactions = read_transactions(options.transactions)
+    blocks = make_chain(
+        identity_of(options),
+        options.count,
+        chain_id=options.chain_id,
+        transactions=transactions,
+        last_time_ns=time.time_ns(),
+    )
+    tip = write_chain_file(options.out, _with_progress(blocks, options.count))
+    print(f"{options.out}: {tip.height} blocks, {len(transactions)} transactions")
+    print(f"tip {tip.hash.hex()}")
+    return 0
+
+
+def _with_progress(blocks: Iterable[Block], count: int) -> Iterator[Block]:
+    """The same blocks, with a line on stderr now and then."""
+    next_report_at = time.monotonic() + PROGRESS_PERIOD_S
+    for block in blocks:
+        yield block
+        if time.monotonic() >= next_report_at:
+            next_report_at += PROGRESS_PERIOD_S
+            print(f"{block.height} of {count} blocks", file=sys.stderr)
+
+
+def real_transactions() -> list[Transaction]:
+    """The real AElf transactions that come with this program."""
+    return [Transaction.parse_untrusted(item.raw) for item in load_vectors().transactions]
+
+
+def read_transactions(path: Path) -> list[Transaction]:
+    """Transactions in hex, one a line; blank lines and those that begin with # are passed over.
+
+    Raises MisuseError for a file that cannot be read or holds none, and for a line that is no
+    transaction, or one whose signature is wrong, or that was there before.
+    """
+    transactions: dict[bytes, Transaction] = {}
+    try:
+        lines = path.read_text("ascii").splitlines()
+    except OSError as error:
+        raise MisuseError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise MisuseError(f"{path}: it is not text: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            transaction = Transaction.parse_untrusted(bytes.fromhex(line))
+            check_signature(transaction)
+        except (ValueError, MalformedError, InvalidItemError) as error:
+            raise MisuseError(f"{path}, line {number}: {error}") from error
+        if transaction.id in transactions:
+            raise MisuseError(f"{path}, line {number}: the transaction was there before")
+        transactions[transaction.id] = transaction
+    if not transactions:
+        raise MisuseError(f"{path}: it holds no transaction")
+    return list(transactions.values())

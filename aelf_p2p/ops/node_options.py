@@ -1,0 +1,193 @@
+"""The options that describe a node, and the node that they describe."""
+
+import argparse
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from aelf_p2p.chain.chain_file import import_chain_file
+from aelf_p2p.chain.kernel import MinimalKernel
+from aelf_p2p.chain.memory_store import MemoryChainStore
+from aelf_p2p.chain.sqlite_store import open_sqlite_store
+from aelf_p2p.contracts import ChainStore, Transport
+from aelf_p2p.core.errors import MisuseError
+from aelf_p2p.core.identity import Identity
+from aelf_p2p.core.options import MAX_REF_BLOCK_AHEAD, NetworkOptions
+from aelf_p2p.node import DEFAULT_NODE_VERSION, Node, open_node
+from aelf_p2p.ops.arguments import (
+    MAX_PORT,
+    Options,
+    add_chain_id,
+    endpoint,
+    listen_address,
+    node_version,
+    public_key,
+    whole_number,
+)
+from aelf_p2p.ops.passwords import add_key
+from aelf_p2p.transports.grpc import GrpcTransport
+from aelf_p2p.transports.tcp import TcpTransport
+
+log = logging.getLogger(__name__)
+
+MOST = 1_000_000_000
+TRANSPORTS = ("grpc", "tcp")
+
+
+def add_node_options(parser: Options) -> None:
+    """Add the options that :func:`open_described_node` reads."""
+    defaults = NetworkOptions()
+    identity = parser.add_argument_group("who it is")
+    add_key(identity)
+    add_chain_id(identity)
+    identity.add_argument(
+        "--node-version",
+        type=node_version,
+        default=DEFAULT_NODE_VERSION,
+        metavar="VERSION",
+        help=f"what its handshakes say, 1.4.0.0 or above ({DEFAULT_NODE_VERSION})",
+    )
+    network = parser.add_argument_group("its network")
+    network.add_argument(
+        "--listen",
+        type=listen_address,
+        default="0.0.0.0:6800",
+        metavar="HOST:PORT",
+        help="where it listens; port 0 takes any free one (0.0.0.0:6800)",
+    )
+    network.add_argument(
+        "--announce-port",
+        type=whole_number(1, MAX_PORT),
+        metavar="PORT",
+        help="the port that its handshakes name, when others reach it by another one",
+    )
+    network.add_argument(
+        "--boot-node",
+        type=endpoint,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="HOST:PORT",
+        dest="boot_nodes",
+        help="nodes to connect to at the start; may be repeated",
+    )
+    add_transport(network)
+    network.add_argument(
+        "--max-peers",
+        type=whole_number(0, MOST),
+        default=defaults.max_peers,
+        metavar="N",
+        help=f"how many peers it takes in; 0: no limit ({defaults.max_peers})",
+    )
+    network.add_argument(
+        "--max-peers-per-host",
+        type=whole_number(0, MOST),
+        default=defaults.max_peers_per_host,
+        metavar="N",
+        help=f"of one host, loopback excepted; 0: no limit ({defaults.max_peers_per_host})",
+    )
+    network.add_argument(
+        "--authorized-key",
+        type=public_key,
+        nargs="+",
+        action="extend",
+        metavar="HEX",
+        dest="authorized_keys",
+        help="only nodes with these public keys may connect (everyone may); may be repeated",
+    )
+    chain = parser.add_argument_group("its chain")
+    chain.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="keeps the chain in this directory; without it the chain is forgotten at the end",
+    )
+    chain.add_argument(
+        "--keep-blocks",
+        type=whole_number(1, MOST),
+        metavar="N",
+        help="keeps only the last N irreversible blocks in the directory (all)",
+    )
+    chain.add_argument(
+        "--blocks",
+        type=Path,
+        metavar="FILE",
+        help="imports this chain file first, as of 'aelf-p2p make-chain'",
+    )
+
+
+def add_transport(parser: Options) -> None:
+    """Add ``--transport`` and ``--insecure``."""
+    parser.add_argument(
+        "--transport",
+        choices=TRANSPORTS,
+        default="grpc",
+        help="grpc is what AElf's nodes speak; tcp is for networks of this program (grpc)",
+    )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="without TLS, for benchmarks on one machine: no AElf node speaks that",
+    )
+
+
+def transport_of(options: argparse.Namespace, network: NetworkOptions) -> Transport:
+    """The transport that the options name."""
+    if options.transport == "tcp":
+        return TcpTransport(options=network, tls=not options.insecure)
+    return GrpcTransport(options=network, insecure=options.insecure)
+
+
+@asynccontextmanager
+async def open_described_node(
+    options: argparse.Namespace,
+    identity: Identity,
+    *,
+    max_ref_block_ahead: int = MAX_REF_BLOCK_AHEAD,
+) -> AsyncIterator[Node]:
+    """The node that the options describe, as long as the block runs.
+
+    Raises MisuseError, StoreError, MalformedError for options that cannot be right.
+    """
+    network = NetworkOptions(
+        max_peers=options.max_peers, max_peers_per_host=options.max_peers_per_host
+    )
+    async with AsyncExitStack() as opened:
+        store: ChainStore
+        if options.data is not None:
+            store = await opened.enter_async_context(
+                open_sqlite_store(
+                    options.data, chain_id=options.chain_id, keep_blocks=options.keep_blocks
+                )
+            )
+        elif options.keep_blocks is not None:
+            raise MisuseError("--keep-blocks needs --data")
+        else:
+            store = MemoryChainStore()
+        kernel = MinimalKernel(
+            store, chain_id=options.chain_id, max_ref_block_ahead=max_ref_block_ahead
+        )
+        if options.blocks is not None:
+            imported = await import_chain_file(
+                options.blocks, kernel, store, chain_id=options.chain_id
+            )
+            log.info("%s: %d blocks, %d of them new", options.blocks, imported.blocks, imported.new)
+        host, port = options.listen
+        node = await opened.enter_async_context(
+            open_node(
+                identity=identity,
+                transport=transport_of(options, network),
+                chain_id=options.chain_id,
+                host=host,
+                port=port,
+                announce_port=options.announce_port,
+                boot_nodes=options.boot_nodes,
+                store=store,
+                kernel=kernel,
+                options=network,
+                node_version=options.node_version,
+                authorized_keys=frozenset(options.authorized_keys or ()) or None,
+            )
+        )
+        yield node

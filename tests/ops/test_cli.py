@@ -1,0 +1,218 @@
+"""The command ``aelf-p2p``: what all its commands have in common."""
+
+import re
+import subprocess
+import sys
+from argparse import Namespace
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+
+from aelf_p2p.core.errors import (
+    ConnectionLostError,
+    KeyFileError,
+    MalformedError,
+    MisuseError,
+    StoreError,
+)
+from aelf_p2p.ops import cli, keygen
+from aelf_p2p.testing.simulation import Simulation
+from tests.ops.processes import LOG_LINE, PROGRAM, WAIT_S, start
+
+COMMANDS = ["run", "keygen", "make-chain", "devnet", "simulate"]
+
+
+def leave(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """What ends at its arguments: the status, and what is said on stdout and stderr."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert isinstance(ended.value.code, int)
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+def test_the_program_is_installed_under_its_name() -> None:
+    [script] = entry_points(group="console_scripts", name="aelf-p2p")
+    assert script.load() is cli.main
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert leave(capsys, "--version") == (0, version("aelf-p2p") + "\n", "")
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = leave(capsys, "--help")
+    assert (status, err) == (0, "")
+    listed = re.findall(r"^    ([a-z-]+)\b", out, re.MULTILINE)
+    assert listed == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = leave(capsys, command, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"usage: aelf-p2p {command} [-h]")
+    usage, explained = out.split("\n\n", 1)
+    options = re.findall(r" {2,}(--[a-z-]+)", explained)
+    assert len(options) >= 3
+    assert set(options) == set(re.findall(r"--[a-z-]+", usage))
+
+
+# --- wrong arguments ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "aelf-p2p: the following arguments are required: COMMAND"),
+        (["simulat"], "aelf-p2p: argument COMMAND: invalid choice: 'simulat'"),
+        (["--size", "3"], "aelf-p2p: "),
+        (["keygen"], "aelf-p2p keygen: the following arguments are required: --out"),
+        (
+            ["make-chain", "--ephemeral-key"],
+            "aelf-p2p make-chain: the following arguments are required: --count, --out",
+        ),
+        (["simulate", "extra"], "aelf-p2p: unrecognized arguments: extra"),
+        (["run", "--eph"], "aelf-p2p run: one of the arguments --key --ephemeral-key is required"),
+        (["devnet", "--nodes", "3"], "aelf-p2p devnet: argument --nodes: 3 is not between 4 and"),
+        (
+            ["devnet", "--block-interval", "nan"],
+            "aelf-p2p devnet: argument --block-interval: nan is not above 0",
+        ),
+        *(
+            (
+                [command, *required, "--sise", "3"],
+                "aelf-p2p: unrecognized arguments: --sise 3 (see aelf-p2p --help)",
+            )
+            for command, required in [
+                ("run", ["--ephemeral-key"]),
+                ("keygen", ["--out", "node.key"]),
+                ("make-chain", ["--ephemeral-key", "--count", "1", "--out", "chain"]),
+                ("devnet", []),
+                ("simulate", []),
+            ]
+        ),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = leave(capsys, *arguments)
+    assert (status, out) == (2, "")
+    [line] = err.splitlines()
+    assert line.startswith(message)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def ends_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """The status when a command ends with an exception."""
+
+    def run(options: Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(keygen, "run", run)
+    return cli.main(["keygen", "--out", "node.key"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MisuseError("why"), 2),
+        (MalformedError("why"), 2),
+        (KeyFileError("why"), 2),
+        (StoreError("why"), 2),
+        (ConnectionLostError("why"), 1),
+        (ExceptionGroup("group", [MisuseError("why")]), 2),
+        (ExceptionGroup("group", [ExceptionGroup("inner", [ConnectionLostError("why")])]), 1),
+    ],
+)
+def test_an_error_is_told_in_one_line(
+    error: Exception,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ends_with(monkeypatch, error) == status
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "aelf-p2p keygen: why\n")
+
+
+@pytest.mark.parametrize(
+    ("second", "status"), [(StoreError("two"), 2), (ConnectionLostError("two"), 1)]
+)
+def test_each_of_several_errors_is_told(
+    second: Exception,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    group = ExceptionGroup("group", [MisuseError("one"), ExceptionGroup("inner", [second])])
+    assert ends_with(monkeypatch, group) == status
+    assert capsys.readouterr().err == "aelf-p2p keygen: one\naelf-p2p keygen: two\n"
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), BaseExceptionGroup("group", [KeyboardInterrupt()])]
+)
+def test_an_interruption_is_told_in_one_line(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ends_with(monkeypatch, error) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_interrupting_what_runs_in_trio(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupt(self: Simulation, index: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Simulation, "mine", interrupt)
+    assert cli.main(["simulate", "--nodes", "6", "--blocks", "12"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_faults_of_our_own_leave_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        ends_with(monkeypatch, ExceptionGroup("group", [KeyError("fault")]))
+    assert caught.group_contains(KeyError, match="fault")
+
+
+@pytest.mark.parametrize("status", [0, 1, 7])
+def test_the_status_is_the_commands_own(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keygen, "run", lambda options: status)
+    assert cli.main(["keygen", "--out", "node.key"]) == status
+
+
+def test_the_status_is_the_processes(tmp_path: Path) -> None:
+    with start("keygen", "--no-password", "--out", tmp_path) as process:
+        assert process.wait() == 2
+        assert process.printed() == []
+        assert process.errors() == [
+            f"aelf-p2p keygen: argument --out: {tmp_path}: exists already and is left as it is "
+            "(see aelf-p2p keygen --help)"
+        ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--ephemeral-key", "--listen", "127.0.0.1:0"], ["simulate"]]
+)
+def test_a_stdout_that_takes_nothing(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+    assert ran.returncode == 1
+    [line] = [line for line in ran.stderr.splitlines() if not LOG_LINE.match(line)]
+    assert line == f"aelf-p2p {arguments[0]}: [Errno 28] No space left on device"
