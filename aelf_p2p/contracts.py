@@ -268,15 +268,18 @@ class SessionHandler(Protocol):
 
 
 class ChainStore(Protocol):
-    """Where blocks live, as the bytes that were received.
+    """Where blocks live, as the bytes that were received, forks included.
+
+    The best chain is the longest one; of two equally long ones, that which came first. It never
+    leaves out the last irreversible block: when that one moves up, every block that does not lead
+    to it or come after it is forgotten, so that a stored block above it follows it. A store that
+    prunes forgets the oldest blocks of the chain too, and moves the root up.
+
+    ``raw`` blocks are the bytes of a BlockWithTransactions.
 
     Every method raises StoreError when the store cannot do its work. A peer's request is then not
     answered; while the node follows the chain, the error ends the node and leaves ``open_node``,
     since a node without a chain is none.
-
-    ``raw`` blocks are the bytes of a BlockWithTransactions. When the last irreversible block moves
-    up, blocks at its height and below that are not on its chain are forgotten; a store that prunes
-    moves the root up as well, and forgets the chain below.
     """
 
     @property
@@ -298,8 +301,9 @@ class ChainStore(Protocol):
     async def raw_blocks_after(
         self, previous_hash: bytes, count: int, *, max_bytes: int
     ) -> list[bytes]:
-        """At most ``count`` blocks of the best chain that follow a block of it, or its root, and no
-        more than weigh ``max_bytes`` together; else an empty list."""
+        """At most ``count`` blocks of the best chain that follow a block of it, or its root; else
+        an empty list. They weigh ``max_bytes`` together at most, the first one by itself excepted.
+        """
 
     async def hash_at(self, height: int) -> bytes | None:
         """The hash of the best chain's block at a height, or None."""

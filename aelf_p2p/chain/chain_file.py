@@ -56,6 +56,7 @@ def write_chain_file(path: str | os.PathLike[str], blocks: Iterable[Block]) -> B
             if block is None:
                 raise MisuseError(f"{target}: a chain file holds at least one block")
             file.flush()
+            os.fsync(file.fileno())
             fresh.replace(target)
     except FileExistsError as error:
         raise MisuseError(f"{fresh}: exists already and is left as it is") from error

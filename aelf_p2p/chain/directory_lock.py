@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aelf_p2p.core.errors import StoreError
@@ -21,21 +21,31 @@ def lock_directory(directory: Path) -> Iterator[None]:
     path = directory / LOCK_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = file.read(20).decode("ascii", "replace").strip()
-            raise StoreError(
-                f"{directory} is in use by process {holder or 'unknown'}: "
-                "each node needs a data directory of its own"
-            ) from None
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}") from error
-        file.truncate()
-        file.write(b"%d\n" % os.getpid())
-        file.flush()
+    except ValueError as error:  # no path at all, such as one with a NUL
+        raise StoreError(f"{str(directory)!r}: {error}") from error
+    try:
+        _lock(descriptor, directory)
         yield
+        # A child that was forked meanwhile would hold on to it.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, directory: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+        raise StoreError(
+            f"{directory} is in use by process {holder or 'unknown'}: "
+            "each node needs a data directory of its own"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{directory / LOCK_NAME}: {error.strerror}") from error
+    with suppress(OSError):  # only for the message above; the disk may be full
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())

@@ -8,7 +8,7 @@ import trio
 from aelf_p2p.chain.block_maker import make_block
 from aelf_p2p.chain.transaction_pool import TransactionPool
 from aelf_p2p.contracts import ChainStore
-from aelf_p2p.core.block import Block, BlockHeader
+from aelf_p2p.core.block import Block
 from aelf_p2p.core.chain_id import resolve_chain_id
 from aelf_p2p.core.errors import (
     InvalidItemError,
@@ -109,31 +109,18 @@ class MinimalKernel:
             return block
 
     async def _check_place(self, block: Block) -> None:
-        if block.height <= self._store.status.lib_height:
+        """A stored parent that is not below the last irreversible block follows it (ChainStore)."""
+        status = self._store.status
+        if block.height <= status.lib_height:
             raise InvalidItemError(InvalidReason.BELOW_LIB, _name(block))
-        root = self._store.status.root
-        if block.previous_hash == root.block_hash:
-            parent_height = root.height
-        else:
+        parent_height = status.root.height
+        if block.previous_hash != status.root.block_hash:
             parent = await self._store.get_header(block.previous_hash)
             if parent is None:
                 raise UnknownParentError(f"{_name(block)}: its parent is not stored")
             parent_height = parent.height
         if block.height != parent_height + 1:
             raise InvalidItemError(InvalidReason.BAD_HEIGHT, _name(block))
-        if not await self._follows_lib(block):
-            raise InvalidItemError(InvalidReason.BELOW_LIB, _name(block))
-
-    async def _follows_lib(self, block: Block) -> bool:
-        """Whether the last irreversible block is an ancestor; only forks are walked to find out."""
-        status = self._store.status
-        follows = (status.best_hash, status.lib_hash)
-        ancestor: BlockHeader | None = block.header
-        while ancestor is not None and ancestor.height > status.lib_height:
-            if ancestor.previous_hash in follows:
-                return True
-            ancestor = await self._store.get_header(ancestor.previous_hash)
-        return False
 
     async def _store_block(self, block: Block, *, mined: bool = False) -> None:
         before = self._store.status

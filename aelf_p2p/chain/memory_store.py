@@ -1,5 +1,6 @@
 """A chain store in memory: nothing outlives the process."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import trio
@@ -10,12 +11,9 @@ from aelf_p2p.core.chain_status import ChainRoot, ChainStatus
 
 
 class MemoryChainStore:
-    """A ``ChainStore`` that keeps blocks as the objects it was given, forks included.
+    """A ``ChainStore`` that keeps blocks as the objects it was given.
 
-    The best chain is the longest one; of two equally long ones, that which came first. The tips
-    never move to a fork that leaves out the last irreversible block, and what such a fork holds is
-    forgotten height by height as that block moves up. With a ``root`` the chain begins behind that
-    block, which need not be at hand.
+    With a ``root`` the chain begins behind that block, which need not be at hand.
     """
 
     def __init__(self, root: ChainRoot = ChainRoot()) -> None:  # noqa: B008 - it is immutable
@@ -53,7 +51,7 @@ class MemoryChainStore:
     async def raw_blocks_after(
         self, previous_hash: bytes, count: int, *, max_bytes: int
     ) -> list[bytes]:
-        """At most ``count`` blocks of the best chain, and ``max_bytes``, that follow a block."""
+        """At most ``count`` blocks of the best chain that follow a block, and ``max_bytes``."""
         await trio.lowlevel.checkpoint()
         raw_blocks: list[bytes] = []
         height = self._best_height_of(previous_hash)
@@ -63,7 +61,7 @@ class MemoryChainStore:
         for block_hash in self._best[start : start + count]:
             block = self._blocks[block_hash]
             max_bytes -= block.size
-            if max_bytes < 0:
+            if max_bytes < 0 and raw_blocks:
                 break
             raw_blocks.append(block.encode())
         return raw_blocks
@@ -90,11 +88,28 @@ class MemoryChainStore:
         await trio.lowlevel.checkpoint()
         lib_height = check_lib(block_hash, self._best_height_of(block_hash), self._status)
         for height in range(self._status.lib_height + 1, lib_height + 1):
-            for stored in self._open.pop(height):
-                if stored != self._hash_at(height):
-                    del self._blocks[stored]
+            best = self._hash_at(height)
+            self._forget([stored for stored in self._open.pop(height) if stored != best])
         self._status = replace(self._status, lib_hash=block_hash, lib_height=lib_height)
+        self._forget_what_follows(lib_height)
         return self._status
+
+    def _forget_what_follows(self, height: int) -> None:
+        """Blocks whose parents were forgotten go too, height by height."""
+        while (height := height + 1) in self._open:
+            orphans = [
+                stored
+                for stored in self._open[height]
+                if self._height_of(self._blocks[stored].previous_hash) is None
+            ]
+            if not orphans:
+                break
+            self._open[height] = [each for each in self._open[height] if each not in orphans]
+            self._forget(orphans)
+
+    def _forget(self, block_hashes: Iterable[bytes]) -> None:
+        for block_hash in block_hashes:
+            del self._blocks[block_hash]
 
     def _height_of(self, block_hash: bytes) -> int | None:
         block = self._blocks.get(block_hash)
@@ -113,10 +128,7 @@ class MemoryChainStore:
     def _move_tip(self, tip: Block) -> None:
         branch = [tip]  # the blocks that are not on the best chain yet, highest first
         while self._hash_at(branch[-1].height - 1) != branch[-1].previous_hash:
-            parent = self._blocks.get(branch[-1].previous_hash)
-            if parent is None:  # forgotten: the fork leaves out the last irreversible block
-                return
-            branch.append(parent)
+            branch.append(self._blocks[branch[-1].previous_hash])
         fork_height = branch[-1].height - 1
         self._best[fork_height - self._root.height + 1 :] = [
             block.hash for block in reversed(branch)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from aelf_p2p.chain.placing import check_lib, check_place
 from aelf_p2p.chain.sqlite_schema import open_database, transaction
-from aelf_p2p.core.block import Block, BlockHeader, encode_block
+from aelf_p2p.core.block import Block, BlockHeader, encode_block, encoded_block_size
 from aelf_p2p.core.chain_id import describe_chain_id
 from aelf_p2p.core.chain_status import ChainRoot, ChainStatus
 from aelf_p2p.core.errors import MalformedError, StoreError
@@ -28,13 +28,12 @@ FORGOTTEN_AT_ONCE = 1000
 class SqliteChain:
     """One connection to a chain's database, for one thread at a time.
 
-    The rules are those of ``MemoryChainStore``; every method is one transaction. Whatever SQLite
-    raises, and stored bytes that do not parse, become a StoreError that names the file.
+    Every method is one transaction. Whatever SQLite raises, and what is stored but damaged, become
+    a StoreError that names the file.
     """
 
-    def __init__(self, path: Path, *, keep_blocks: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._keep_blocks = keep_blocks
         with self._translated():
             self._database = open_database(path)
 
@@ -51,7 +50,8 @@ class SqliteChain:
         origin = root or ChainRoot()
         with self._translated(), transaction(self._database):
             self._database.execute(
-                "INSERT OR IGNORE INTO chain VALUES (1, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO chain SELECT 1, ?, ?, ?, ?, ?, ? "
+                "WHERE NOT EXISTS (SELECT * FROM chain) AND NOT EXISTS (SELECT * FROM block)",
                 (chain_id, *2 * (origin.block_hash, origin.height), origin.height),
             )
             held_id, held_hash, held_height = self._begun(
@@ -90,7 +90,7 @@ class SqliteChain:
                 )
             lib_hash = self.hash_at(lib_height)
             if lib_hash is None:
-                raise self._error("it is damaged: the last irreversible block is missing")
+                raise self._damaged("the last irreversible block is missing")
             return replace(status, lib_hash=lib_hash, lib_height=lib_height)
 
     def height_of(self, block_hash: bytes) -> int | None:
@@ -123,7 +123,7 @@ class SqliteChain:
         """The header of a stored block, or None."""
         with self._translated():
             raw = self._value("SELECT header FROM block WHERE hash = ?", bytes, block_hash)
-            return None if raw is None else BlockHeader.parse_untrusted(raw)
+            return None if raw is None else self._header(raw, block_hash)
 
     def block(self, block_hash: bytes) -> Block | None:
         """A stored block, or None."""
@@ -137,28 +137,36 @@ class SqliteChain:
             row = self._row(
                 "SELECT header, transactions FROM block WHERE hash = ?", (bytes, bytes), block_hash
             )
-            return None if row is None else encode_block(*row)
+            if row is None:
+                return None
+            self._header(row[0], block_hash)
+            return encode_block(*row)
 
     def raw_blocks_after(self, previous_hash: bytes, count: int, max_bytes: int) -> list[bytes]:
-        """At most ``count`` blocks of the best chain, and ``max_bytes``, that follow a block."""
+        """At most ``count`` blocks of the best chain that follow a block, and ``max_bytes``."""
         raw_blocks: list[bytes] = []
-        with self._translated():
-            # One statement, so that the chain cannot change between finding the block and the rest;
-            # its rows are read one by one.
-            rows = self._rows(
-                "SELECT header, transactions FROM best_chain JOIN block ON id = block_id "
+        # The chain must not change between finding the block and reading what follows it.
+        with self._translated(), transaction(self._database, "DEFERRED"):
+            following = self._rows(
+                "SELECT block_id, hash, length(header), length(transactions) "
+                "FROM best_chain JOIN block ON id = block_id "
                 f"WHERE best_chain.height > ({_BEST_HEIGHT_OF}) "
                 "ORDER BY best_chain.height LIMIT ?2",
-                (bytes, bytes),
+                (int, bytes, int, int),
                 previous_hash,
                 count,
             )
-            for header, transactions in rows:
-                raw_block = encode_block(header, transactions)
-                max_bytes -= len(raw_block)
-                if max_bytes < 0:
+            for block_id, block_hash, *sizes in list(following):
+                max_bytes -= encoded_block_size(*sizes)
+                if max_bytes < 0 and raw_blocks:
                     break
-                raw_blocks.append(raw_block)
+                row = self._row(
+                    "SELECT header, transactions FROM block WHERE id = ?", (bytes, bytes), block_id
+                )
+                if row is None or self._header(row[0], block_hash).previous_hash != previous_hash:
+                    raise self._damaged(f"block {block_hash.hex()} does not follow the one before")
+                raw_blocks.append(encode_block(*row))
+                previous_hash = block_hash
         return raw_blocks
 
     # --- writing ---
@@ -186,8 +194,9 @@ class SqliteChain:
                 self._move_tip(block, stored.lastrowid)
             return self.status()
 
-    def set_lib(self, block_hash: bytes) -> ChainStatus:
-        """Make a block of the best chain irreversible; forget what lies beside and far below it."""
+    def set_lib(self, block_hash: bytes, keep_blocks: int | None = None) -> ChainStatus:
+        """Make a block of the best chain irreversible; forget what does not lead to it or follow
+        it, and of the older blocks those that are not kept."""
         with self._translated(), transaction(self._database):
             status = self.status()
             lib_height = check_lib(block_hash, self.best_height_of(block_hash), status)
@@ -197,24 +206,40 @@ class SqliteChain:
                 "(SELECT block_id FROM best_chain WHERE height > ?1 AND height <= ?2)",
                 (status.lib_height, lib_height),
             )
-        return self.prune()
-
-    def prune(self) -> ChainStatus:
-        """Forget the oldest blocks that need not be kept, at most ``FORGOTTEN_AT_ONCE``."""
-        status = self.status()
-        if self._keep_blocks is None:
-            return status
-        most = status.root.height + FORGOTTEN_AT_ONCE
-        height = min(status.lib_height - self._keep_blocks, most)
-        if height <= status.root.height:
-            return status
-        with self._translated(), transaction(self._database):
-            self._database.execute(
-                "UPDATE chain SET root_hash = ?, root_height = ?", (self.hash_at(height), height)
-            )
-            self._database.execute("DELETE FROM block WHERE height <= ?", (height,))
-            self._database.execute("DELETE FROM best_chain WHERE height <= ?", (height,))
+            self._forget_what_follows(lib_height)
+            self._forget_old(keep_blocks)
             return self.status()
+
+    def prune(self, keep_blocks: int | None) -> ChainStatus:
+        """Forget the oldest blocks that are not kept, at most ``FORGOTTEN_AT_ONCE``."""
+        with self._translated(), transaction(self._database):
+            self._forget_old(keep_blocks)
+            return self.status()
+
+    def _forget_what_follows(self, height: int) -> None:
+        """Blocks whose parents were forgotten go too, height by height."""
+        forgotten = 1
+        while forgotten:
+            height += 1
+            forgotten = self._database.execute(
+                "DELETE FROM block WHERE height = ?1 "
+                "AND previous_hash NOT IN (SELECT hash FROM block WHERE height = ?1 - 1)",
+                (height,),
+            ).rowcount
+
+    def _forget_old(self, keep_blocks: int | None) -> None:
+        if keep_blocks is None:
+            return
+        status = self.status()
+        most = status.root.height + FORGOTTEN_AT_ONCE
+        height = min(status.lib_height - keep_blocks, most)
+        if height <= status.root.height:
+            return
+        self._database.execute(
+            "UPDATE chain SET root_hash = ?, root_height = ?", (self.hash_at(height), height)
+        )
+        self._database.execute("DELETE FROM block WHERE height <= ?", (height,))
+        self._database.execute("DELETE FROM best_chain WHERE height <= ?", (height,))
 
     def _place_of(self, block_hash: bytes) -> tuple[int, bytes] | None:
         """A stored block's row and its previous hash."""
@@ -227,8 +252,8 @@ class SqliteChain:
         fork_height, previous_hash = tip.height - 1, tip.previous_hash
         while self.hash_at(fork_height) != previous_hash:
             place = self._place_of(previous_hash)
-            if place is None:  # forgotten: the fork leaves out the last irreversible block
-                return
+            if place is None:
+                raise self._damaged(f"block {previous_hash.hex()} is missing")
             branch.append(place[0])
             fork_height, previous_hash = fork_height - 1, place[1]
         self._database.execute("DELETE FROM best_chain WHERE height > ?", (fork_height,))
@@ -243,7 +268,7 @@ class SqliteChain:
         """Rows whose columns are of the kinds that were written: a damaged file may hold others."""
         for row in self._database.execute(sql, values):
             if tuple(map(type, row)) != kinds:
-                raise self._error("it is damaged: a value is not of its kind")
+                raise self._damaged("a value is not of its kind")
             yield row
 
     def _row(
@@ -263,8 +288,15 @@ class SqliteChain:
         """The row that every chain has."""
         row = self._row(sql, kinds)
         if row is None:
-            raise self._error("it is damaged: what it begins with is missing")
+            raise self._damaged("what it begins with is missing")
         return row
+
+    def _header(self, raw: bytes, block_hash: bytes) -> BlockHeader:
+        """A stored header, if it still is the one that was stored."""
+        header = BlockHeader.parse_untrusted(raw)
+        if header.hash != block_hash:
+            raise self._damaged(f"block {block_hash.hex()} has another hash")
+        return header
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -272,6 +304,9 @@ class SqliteChain:
             yield
         except (sqlite3.Error, MalformedError, UnicodeDecodeError) as error:
             raise self._error(str(error)) from error
+
+    def _damaged(self, what: str) -> StoreError:
+        return self._error(f"it is damaged: {what}")
 
     def _error(self, what: str) -> StoreError:
         return StoreError(f"{self._path}: {what}")

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from aelf_p2p.core.errors import StoreError
+from aelf_p2p.core.options import MIB
 
 APPLICATION_ID: Final = 0x41456C66
 """Marks our files for everyone who looks: "AElf" in ASCII."""
+
+BUSY_TIMEOUT_S: Final = 5.0
+"""So long may another program, such as an operator's sqlite3, keep the store from writing."""
 
 # Step n leads from version n to version n + 1; a step that was ever released stays as it is.
 MIGRATIONS: Final[Sequence[Sequence[str]]] = (
@@ -52,13 +56,19 @@ def open_database(path: Path) -> sqlite3.Connection:
     Raises StoreError for one of another program, or of a newer version of this one, and
     sqlite3.Error.
     """
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
     try:
         migrate(database, path)
+        [mode] = database.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreError(f"{path}: no write-ahead log can be kept there, as on a network disk")
         # A commit survives the end of the process at once, and that of the machine with the next
         # checkpoint; what was committed before is whole either way.
-        database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(f"PRAGMA journal_size_limit = {64 * MIB}")
+        database.execute("PRAGMA secure_delete = OFF")  # else pruning writes as much as it frees
     except BaseException:
         database.close()
         raise
@@ -74,7 +84,7 @@ def migrate(
     """
     [application] = database.execute("PRAGMA application_id").fetchone()
     [version] = database.execute("PRAGMA user_version").fetchone()
-    [tables] = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    [tables] = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise StoreError(f"{path}: the database is another program's")
     if version > len(steps):
@@ -91,9 +101,12 @@ def migrate(
 
 
 @contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """What the block writes is written whole or, when it raises, not at all."""
-    database.execute("BEGIN IMMEDIATE")
+def transaction(database: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """What the block writes is written whole or, when it raises, not at all.
+
+    A ``DEFERRED`` one that only reads sees one state of the database.
+    """
+    database.execute(f"BEGIN {kind}")
     try:
         yield
         database.execute("COMMIT")

@@ -299,6 +299,11 @@ def encode_block(raw_header: bytes, encoded_transactions: bytes) -> bytes:
     return encode_message_field(_HEADER, raw_header) + encoded_transactions
 
 
+def encoded_block_size(header_size: int, transactions_size: int) -> int:
+    """How many bytes :func:`encode_block` gives, of what its two parts weigh."""
+    return 1 + len(encode_varint(header_size)) + header_size + transactions_size
+
+
 def parse_block_list_untrusted(raw: bytes | memoryview) -> Iterator[Block | None]:
     """Parse a BlockList lazily, a block at a step; only that block's bytes are copied. A large
     block takes several steps: None comes before it then.

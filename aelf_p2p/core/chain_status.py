@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Self
 
+from aelf_p2p.core.errors import MisuseError
+
 GENESIS_PREVIOUS_HASH = bytes(32)
 """What the first block of a chain links to."""
 
@@ -10,10 +12,19 @@ GENESIS_PREVIOUS_HASH = bytes(32)
 @dataclass(frozen=True)
 class ChainRoot:
     """What the first stored block links to: what is before the genesis block, or a block of a known
-    chain that is trusted instead of all before it. A 32-byte hash and its height."""
+    chain that is trusted instead of all before it. A 32-byte hash and its height.
+
+    Raises MisuseError for a hash of another length, or a height that is no int64 of 0 or more.
+    """
 
     block_hash: bytes = GENESIS_PREVIOUS_HASH
     height: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.block_hash) != len(GENESIS_PREVIOUS_HASH):
+            raise MisuseError(f"a root's hash has 32 bytes, not {len(self.block_hash)}")
+        if not 0 <= self.height < 1 << 63:
+            raise MisuseError(f"a root cannot have the height {self.height}")
 
 
 @dataclass(frozen=True, kw_only=True)

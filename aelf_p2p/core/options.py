@@ -43,6 +43,7 @@ class NetworkOptions:
     request_timeout_s: float = 2.0  # RequestBlock, GetNodes, HealthCheck
     blocks_timeout_s: float = 5.0
     max_blocks_per_request: int = 50
+    max_blocks_reply_bytes: int = 8 * MIB  # ours: of our reply, unless its first block weighs more
     max_nodes_per_reply: int = 10
     max_pending_requests: int = 64  # ours: our own unanswered requests to one peer
     max_serving_requests: int = 64  # ours: a peer's requests waiting for our workers

@@ -28,6 +28,7 @@ class CloseReason(Enum):
     SILENT = "it did not answer a health check"
     VIOLATION = "it broke the protocol"
     ABNORMAL = "it served a wrong block"
+    FRUITLESS = "it announced blocks that it did not give"
     BANNED = "it was banned"
 
     @property

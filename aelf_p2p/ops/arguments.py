@@ -21,10 +21,10 @@ T = TypeVar("T")
 MAX_PORT = 65535
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _WHOLE_NUMBER = re.compile(rf"-?{_DIGITS.pattern}")
+
+# argparse has no public names for these.
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
-"""What a command adds its parser to; argparse has no public name for it."""
-
-
+"""What a command adds its parser to."""
 Options: TypeAlias = argparse._ActionsContainer
 """What options are added to: a parser, or a group of its options."""
 

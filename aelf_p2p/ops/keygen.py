@@ -7,6 +7,7 @@ from aelf_p2p.core.address import address_of, address_text
 from aelf_p2p.core.identity import Identity, Scheme
 from aelf_p2p.core.keyfile import seal_key, write_key_file
 from aelf_p2p.ops.arguments import Commands, new_file
+from aelf_p2p.ops.exit_status import DONE
 from aelf_p2p.ops.passwords import add_password_file, password_of
 
 
@@ -49,4 +50,4 @@ def run(options: argparse.Namespace) -> int:
     print(f"public key  {identity.public_key.hex()}")
     if identity.scheme is Scheme.SECP256K1:
         print(f"address     {address_text(address_of(identity.public_key))}")
-    return 0
+    return DONE

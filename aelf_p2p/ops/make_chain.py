@@ -13,6 +13,7 @@ from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import InvalidItemError, MalformedError, MisuseError
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops.arguments import Commands, add_chain_id, new_file, whole_number
+from aelf_p2p.ops.exit_status import DONE
 from aelf_p2p.ops.passwords import add_key, identity_of
 from aelf_p2p.testing.vectors import load_vectors
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     tip = write_chain_file(options.out, _with_progress(blocks, options.count))
     print(f"{options.out}: {tip.height} blocks, {len(transactions)} transactions")
     print(f"tip {tip.hash.hex()}")
-    return 0
+    return DONE
 
 
 def _with_progress(blocks: Iterable[Block], count: int) -> Iterator[Block]:

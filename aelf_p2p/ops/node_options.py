@@ -9,7 +9,7 @@ from pathlib import Path
 from aelf_p2p.chain.chain_file import import_chain_file
 from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.chain.memory_store import MemoryChainStore
-from aelf_p2p.chain.sqlite_store import open_sqlite_store
+from aelf_p2p.chain.sqlite_store import LEAST_KEPT_BLOCKS, open_sqlite_store
 from aelf_p2p.contracts import ChainStore, Transport
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.identity import Identity
@@ -105,9 +105,9 @@ def add_node_options(parser: Options) -> None:
     )
     chain.add_argument(
         "--keep-blocks",
-        type=whole_number(1, MOST),
+        type=whole_number(LEAST_KEPT_BLOCKS, MOST),
         metavar="N",
-        help="keeps only the last N irreversible blocks in the directory (all)",
+        help="keeps only the last N irreversible blocks, 512 or more, in the directory (all)",
     )
     chain.add_argument(
         "--blocks",

@@ -38,9 +38,13 @@ class Outbox:
         self.acknowledged: Counter[BroadcastKind] = Counter()
         self._idle: trio.Event | None = None  # set while the sender waits for something to do
 
+    def is_full(self) -> bool:
+        """Whether posting raises FullBufferError."""
+        return self._control_bytes >= self._options.max_control_bytes
+
     def post_nowait(self, message: bytes) -> None:
         """Send a whole message soon. Raises FullBufferError when too many bytes wait already."""
-        if self._control_bytes >= self._options.max_control_bytes:
+        if self.is_full():
             raise FullBufferError(f"{self._control_bytes} bytes wait for this peer already")
         self._control.append(message)
         self._control_bytes += len(message)

@@ -56,6 +56,7 @@ _POLITE = {
     CloseReason.REPLACED,
     CloseReason.UNCONFIRMED,
     CloseReason.ABNORMAL,
+    CloseReason.FRUITLESS,
     CloseReason.BANNED,
 }
 _REQUESTS_FOR_BLOCKS: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS}
@@ -115,6 +116,7 @@ class StreamPeer:
             options=options,
             reply_prefix=reply_prefix(sessions.theirs),
             post_nowait=self._outbox.post_nowait,
+            is_full=self._outbox.is_full,
             acknowledge=self._outbox.acknowledge_bytes,
             match_reply=self._match_reply,
             confirm=self.confirmed_by_peer,

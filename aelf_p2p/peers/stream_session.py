@@ -65,6 +65,7 @@ class StreamSession:
         options: NetworkOptions,
         reply_prefix: bytes,
         post_nowait: Callable[[bytes], None],
+        is_full: Callable[[], bool],
         acknowledge: Callable[[bytes], bool],
         match_reply: Callable[[StreamMessage, bytes], bool],
         confirm: Callable[[], None],
@@ -76,6 +77,7 @@ class StreamSession:
         self._handler = handler
         self._reply_prefix = reply_prefix
         self._post_nowait = post_nowait
+        self._is_full = is_full
         self._acknowledge = acknowledge
         self._match_reply = match_reply
         self._confirm = confirm
@@ -105,6 +107,9 @@ class StreamSession:
     async def work(self) -> None:
         """Answer requests that need the chain or the node's state, one after another."""
         async for message in self._take_work:
+            if self._is_full():  # before the work, which may be a hundred megabytes
+                self._ignore("our answers are not read")
+                continue
             try:
                 reply = await self._handler.answer(
                     self._peer, message.message_type, message.message
@@ -112,7 +117,8 @@ class StreamSession:
             except MalformedError:
                 self._ignore("malformed request")  # C# answers nothing
             except AelfP2PError:
-                log.exception("%s: a request could not be answered", self._peer.info)
+                if not self.ignored["request failed here"]:  # a peer may ask a thousand times
+                    log.exception("%s: a request could not be answered", self._peer.info)
                 self._ignore("request failed here")
             else:
                 self._reply(message, reply)

@@ -17,8 +17,8 @@ from aelf_p2p.core.payloads import (
 from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.wire import MessageType
 
-MAX_REPLY_BYTES = 99 * MIB
-"""A reply's blocks stop here; the limit of a message is 100 MiB, its envelope included."""
+MAX_BLOCK_BYTES = 99 * MIB
+"""A larger block is not given: the limit of a message is 100 MiB, its envelope included."""
 
 
 class Answers:
@@ -42,8 +42,8 @@ class Answers:
         if block_hash is None or not self._context.sync.finished:
             return encode_block_reply(None)
         raw_block = await self._context.store.get_raw_block(block_hash)
-        if raw_block is not None and len(raw_block) > MAX_REPLY_BYTES:
-            raw_block = None  # the reply would not pass
+        if raw_block is not None and len(raw_block) > MAX_BLOCK_BYTES:
+            raw_block = None
         if raw_block is not None:
             known = self._context.known.blocks
             known.add(block_hash, peer.bit, trio.current_time())
@@ -51,14 +51,16 @@ class Answers:
 
     async def _blocks(self, request: bytes) -> bytes:
         previous_hash, count = parse_blocks_request_untrusted(request)
-        most = self._context.options.max_blocks_per_request
+        options = self._context.options
+        most = options.max_blocks_per_request
         if previous_hash is None or not 0 < count <= most or not self._context.sync.finished:
             return encode_block_list(())
-        return encode_block_list(
-            await self._context.store.raw_blocks_after(
-                previous_hash, count, max_bytes=MAX_REPLY_BYTES
-            )
+        raw_blocks = await self._context.store.raw_blocks_after(
+            previous_hash, count, max_bytes=options.max_blocks_reply_bytes
         )
+        if len(raw_blocks) == 1 and len(raw_blocks[0]) > MAX_BLOCK_BYTES:
+            raw_blocks = []
+        return encode_block_list(raw_blocks)
 
     def _nodes(self, asker: Peer, request: bytes) -> bytes:
         context = self._context

@@ -147,6 +147,8 @@ class BlockSync:
             if target is None or target <= status.longest_height:
                 sync.state, sync.target = SyncState.FINISHED, 0
                 log.info("synced: height %d", status.best_height)
+                if idle := sum(count >= UNSERVED_CLAIMS for count in unserved.values()):
+                    log.warning("%d peers say that they are further, and give no blocks", idle)
                 return
             sync.state, sync.target = SyncState.SYNCING, target
             log.info("syncing from height %d to %d", status.longest_height, target)
@@ -171,7 +173,7 @@ class BlockSync:
         self._fruitless[key] += 1
         if self._fruitless[key] >= FRUITLESS_JOBS:
             log.info("%s announces blocks that it does not give", job.peer.info)
-            job.peer.close(CloseReason.ABNORMAL)
+            job.peer.close(CloseReason.FRUITLESS)
 
     async def _is_news(self, job: _Job) -> bool:
         """Whether the block is above the last irreversible one, and not there yet."""

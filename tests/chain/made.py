@@ -1,9 +1,14 @@
 """Blocks and transactions made for tests: cheap ones that nobody signed, and right ones."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
+from os import PathLike
 
+import pytest
+
+from aelf_p2p.chain import sqlite_store
 from aelf_p2p.chain.block_maker import make_block
 from aelf_p2p.core.address import address_of
 from aelf_p2p.core.block import Block, BlockHeader
@@ -93,3 +98,19 @@ def signed_transaction(
         ref_block_prefix=b"\x01\x02\x03\x04",
     )
     return unsigned.with_signature(sender.sign(unsigned.id))
+
+
+@asynccontextmanager
+async def open_forgetful_store(
+    directory: str | PathLike[str], keep_blocks: int | None, root: ChainRoot | None = None
+) -> AsyncIterator[sqlite_store.SqliteChainStore]:
+    """A store that keeps fewer blocks than anyone may ask for."""
+    async with AsyncExitStack() as opened:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sqlite_store, "LEAST_KEPT_BLOCKS", 1)
+            store = await opened.enter_async_context(
+                sqlite_store.open_sqlite_store(
+                    directory, chain_id=CHAIN_ID, root=root, keep_blocks=keep_blocks
+                )
+            )
+        yield store

@@ -38,6 +38,7 @@ from tests.chain.made import (
     CHAIN_ID,
     MINER,
     TIME_NS,
+    open_forgetful_store,
     signed_block,
     signed_chain,
     signed_transaction,
@@ -536,7 +537,7 @@ async def test_damage_is_told_when_it_comes_to_it(open_store: OpenStore, tmp_pat
 async def test_a_pruned_store_takes_the_file_of_its_chain(tmp_path: Path) -> None:
     chain = signed_chain(None, 60)
     path = file_of(tmp_path / "chain", chain[:40])
-    async with open_sqlite_store(tmp_path / "data", chain_id=CHAIN_ID, keep_blocks=5) as store:
+    async with open_forgetful_store(tmp_path / "data", 5) as store:
         assert await take_in(path, store) == ImportReport(blocks=40, new=40)
         assert store.status.root == ChainRoot(chain[26].hash, 27)
         assert await take_in(path, store) == ImportReport(blocks=40, new=0)
@@ -551,7 +552,7 @@ async def test_a_pruned_store_refuses_the_file_of_another_chain(
     length: int, tmp_path: Path
 ) -> None:
     chain = signed_chain(None, 40)
-    async with open_sqlite_store(tmp_path / "data", chain_id=CHAIN_ID, keep_blocks=5) as store:
+    async with open_forgetful_store(tmp_path / "data", 5) as store:
         await take_in(file_of(tmp_path / "chain", chain), store)
         status = store.status
         assert status.root.height == 27

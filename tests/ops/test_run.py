@@ -275,12 +275,12 @@ def test_an_import_that_was_ended_goes_on(files: Path, chain: list[Block], tmp_p
 
 
 async def test_only_so_many_blocks_are_kept(files: Path, tmp_path: Path) -> None:
-    arguments = ("--data", tmp_path, "--keep-blocks", 5, "--blocks", files / "60.chain")
+    arguments = ("--data", tmp_path, "--keep-blocks", 512, "--blocks", files / "700.chain")
     async with running_node(*arguments) as process:
         assert await in_thread(process.end) == 0
     async with open_sqlite_store(tmp_path, chain_id=CHAIN_ID) as store:
-        assert store.status.lib_height == 52
-        assert store.status.root.height == 47
+        assert store.status.lib_height == 692
+        assert store.status.root.height == 180
 
 
 def test_a_store_that_fails_ends_the_node(
@@ -407,7 +407,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--authorized-key", "key"], "argument --authorized-key: 'key' is not hex"),
         (["--chain-id", "AELF0"], "argument --chain-id: chain id 'AELF0'"),
         (["--max-peers", "-1"], "argument --max-peers: -1 is not between 0"),
-        (["--keep-blocks", "0"], "argument --keep-blocks: 0 is not between 1"),
+        (["--keep-blocks", "511"], "argument --keep-blocks: 511 is not between 512 and "),
         (["--transport", "udp"], "argument --transport: invalid choice: 'udp'"),
         (["--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),
     ],
@@ -503,11 +503,11 @@ def test_data_that_is_no_directory(files: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_keeping_blocks_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, *EPHEMERAL, "--keep-blocks", 9) == "--keep-blocks needs --data"
+    assert refused(capsys, *EPHEMERAL, "--keep-blocks", 999) == "--keep-blocks needs --data"
 
 
 def test_a_process_says_the_same() -> None:
-    with start("run", *EPHEMERAL, "--keep-blocks", 9) as process:
+    with start("run", *EPHEMERAL, "--keep-blocks", 999) as process:
         assert process.wait() == 2
         assert process.printed() == []
         assert process.errors() == ["aelf-p2p run: --keep-blocks needs --data"]

@@ -809,6 +809,7 @@ POLITE = [
     CloseReason.REPLACED,
     CloseReason.UNCONFIRMED,
     CloseReason.ABNORMAL,
+    CloseReason.FRUITLESS,
     CloseReason.BANNED,
 ]
 

@@ -416,6 +416,7 @@ async def test_what_is_read_after_a_close_does_not_count() -> None:
         options=NetworkOptions(),
         reply_prefix=b"",
         post_nowait=posted.append,
+        is_full=lambda: False,
         acknowledge=lambda message: False,
         match_reply=lambda reply, data: False,
         confirm=peer.confirmed_by_peer,
@@ -593,6 +594,40 @@ async def test_answers_that_are_not_read_are_bounded(autojump_clock: trio.abc.Cl
         said = await pair.side.heard_within(5)
         assert len(said) == 5000 - unread
         assert await is_alive(pair)
+
+
+async def test_who_does_not_read_answers_costs_no_work(autojump_clock: trio.abc.Clock) -> None:
+    options = NetworkOptions(max_control_bytes=10_000, batch_bytes=1000, max_serving_requests=100)
+
+    async def answer(message_type: int, request: bytes) -> bytes:
+        return bytes(4000)
+
+    async with open_pair(options=options, window_bytes=2000) as pair:
+        pair.handler.reply = answer
+        for _ in range(100):
+            await pair.side.request(REQUEST_BLOCK)
+        await trio.testing.wait_all_tasks_blocked()
+        # what was sent, what fills the queue, and what each worker had begun
+        assert 3 <= len(pair.handler.requests) <= 6
+        assert pair.ignored == {"our answers are not read": 100 - len(pair.handler.requests)}
+        await pair.side.heard_within(5)
+        await pair.side.request(REQUEST_BLOCK)
+        assert (await pair.side.receive()).message == bytes(4000)
+
+
+async def test_a_store_that_is_broken_is_logged_once(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(message_type: int, request: bytes) -> bytes:
+        raise StoreError("broken")
+
+    async with open_pair() as pair:
+        pair.handler.reply = fail
+        for _ in range(50):
+            await pair.side.request(REQUEST_BLOCK)
+        await assert_unanswered(pair)
+        assert pair.ignored == {"request failed here": 50}
+    assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
 async def test_a_flood_leaves_others_their_turn(autojump_clock: trio.abc.Clock) -> None:

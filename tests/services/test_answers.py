@@ -5,6 +5,7 @@ import pytest
 
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import MalformedError, MisuseError
+from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.services import answers
 from aelf_p2p.testing.fakes import FakePeer
@@ -16,8 +17,8 @@ CHAIN = make_chain(60, transactions=(make_transaction(),))
 FORK = make_chain(2, after=CHAIN[9], producer=identity(2000))
 
 
-async def synced() -> Services:
-    services = Services(store=await stored(CHAIN))
+async def synced(options: NetworkOptions | None = None) -> Services:
+    services = Services(store=await stored(CHAIN), options=options or NetworkOptions())
     for block in FORK:
         await services.store.put_block(block)
     return services
@@ -126,15 +127,17 @@ async def test_no_blocks_after_one_off_the_best_chain() -> None:
 async def test_a_reply_holds_no_more_blocks_than_a_message_may_weigh(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    services = await synced()
     size = len(CHAIN[5].encode())
     assert {len(block.encode()) for block in CHAIN[5:10]} == {size}
-    for room, count in ((3 * size, 3), (3 * size - 1, 2), (size - 1, 0)):
-        monkeypatch.setattr(answers, "MAX_REPLY_BYTES", room)
+    for room, count in ((3 * size, 3), (3 * size - 1, 2), (size, 1), (1, 1)):
+        options = NetworkOptions(max_blocks_reply_bytes=room)
+        services = await synced(options)
         assert await ask_blocks(services, CHAIN[4].hash, 50) == CHAIN[5 : 5 + count]
-    assert await ask_block(services, CHAIN[4].hash, FakePeer(1)) is None
-    monkeypatch.setattr(answers, "MAX_REPLY_BYTES", size)
-    assert await ask_block(services, CHAIN[5].hash, FakePeer(1)) == CHAIN[5]
+    # one block may be larger than that, up to what a message may weigh
+    for most, given in ((size, CHAIN[5]), (size - 1, None)):
+        monkeypatch.setattr(answers, "MAX_BLOCK_BYTES", most)
+        assert await ask_block(services, CHAIN[5].hash, FakePeer(1)) == given
+        assert await ask_blocks(services, CHAIN[4].hash, 50) == ([given] if given else [])
 
 
 # --- nodes ----------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ async def test_a_peer_that_never_gives_what_it_announces_is_let_go(
         announce(services, honest, CHAIN[4])
         await trio.sleep(30)
         reasons.append(liar.close_reason)
-    assert reasons == [None, CloseReason.ABNORMAL]
+    assert reasons == [None, CloseReason.FRUITLESS]
     assert services.store.status.best_hash == CHAIN[4].hash
     assert honest.close_reason is None
 
