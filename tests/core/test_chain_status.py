@@ -10,6 +10,7 @@ from aelf_p2p.core.chain_status import (
     ChainStatus,
     PeerChain,
 )
+from aelf_p2p.core.errors import MisuseError
 
 A, B, C = (bytes([number]) * 32 for number in (1, 2, 3))
 
@@ -95,3 +96,16 @@ def test_against_what_it_told(best: int, lib: int, told: list[tuple[bool, int]])
         if chain.lib_hash not in (A, B):
             assert told[int.from_bytes(chain.lib_hash)] == (True, chain.lib_height)
     assert chain.synced is bool(told)
+
+
+@pytest.mark.parametrize(
+    ("block_hash", "height"),
+    [(b"", 0), (bytes(31), 0), (bytes(33), 0), (bytes(32), -1), (bytes(32), 2**63)],
+)
+def test_a_root_that_no_chain_can_have(block_hash: bytes, height: int) -> None:
+    with pytest.raises(MisuseError):
+        ChainRoot(block_hash, height)
+
+
+def test_the_highest_root() -> None:
+    assert ChainRoot(bytes(32), 2**63 - 1).height == 2**63 - 1
