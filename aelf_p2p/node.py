@@ -12,7 +12,7 @@ from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.chain.memory_store import MemoryChainStore
 from aelf_p2p.contracts import ChainStore, Kernel, LivePeer, Peer, Transport
 from aelf_p2p.core.chain_id import resolve_chain_id
-from aelf_p2p.core.endpoint import DEFAULT_PORT, Endpoint
+from aelf_p2p.core.endpoint import DEFAULT_PORT, MAX_PORT, Endpoint
 from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import ClosedByUsError, MalformedError, MisuseError
 from aelf_p2p.core.handshake import HandshakeRules
@@ -165,8 +165,8 @@ async def open_node(
     """
     if kernel is not None and store is None:
         raise MisuseError("a kernel needs the store that it decides on: give both")
-    if announce_port is not None and not 1 <= announce_port <= 65535:
-        raise MisuseError(f"announce_port {announce_port} is not between 1 and 65535")
+    if announce_port is not None and not 1 <= announce_port <= MAX_PORT:
+        raise MisuseError(f"announce_port {announce_port} is not between 1 and {MAX_PORT}")
     options = options or NetworkOptions()
     environment = Environment(wall_ns, rng or random.SystemRandom())
     chain = resolve_chain_id(chain_id)

@@ -4,11 +4,14 @@ The length is a protobuf varint: other languages' protobuf libraries read such f
 messages.
 """
 
+import errno
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,35 +47,36 @@ class ImportReport:
 def write_chain_file(path: str | os.PathLike[str], blocks: Iterable[Block]) -> Block:
     """Write a new file, whole or not at all; returns the last block.
 
-    It is written beside its place, as ``<name>.new``, and moved there when it is complete. Raises
-    MisuseError when one of the two is there already or cannot be written, or there is no block.
+    It is written under another name in the same directory, and gets its own when it is complete.
+    Raises MisuseError when there is such a file already, it cannot be written, or there is no
+    block.
     """
-    target, fresh = Path(path), Path(f"{Path(path)}.new")
+    target = Path(path)
+    fresh = target.parent / f".chain-{secrets.token_hex(8)}.new"
     try:
-        if target.exists():
-            raise MisuseError(f"{target}: exists already and is left as it is")
-        with fresh.open("xb") as file, _removed_unless_done(fresh):
+        if os.path.lexists(target):
+            raise FileExistsError
+        with fresh.open("xb") as file, _removed_afterwards(fresh):
             block = _write_blocks(file, blocks)
             if block is None:
                 raise MisuseError(f"{target}: a chain file holds at least one block")
             file.flush()
             os.fsync(file.fileno())
-            fresh.replace(target)
+            _name_unless_taken(fresh, target)
     except FileExistsError as error:
-        raise MisuseError(f"{fresh}: exists already and is left as it is") from error
+        raise MisuseError(f"{target}: exists already and is left as it is") from error
     except OSError as error:
         raise MisuseError(f"{target}: {error.strerror}") from error
     return block
 
 
 @contextmanager
-def _removed_unless_done(path: Path) -> Iterator[None]:
+def _removed_afterwards(path: Path) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    finally:
         with suppress(OSError):
             path.unlink()
-        raise
 
 
 def _write_blocks(file: BinaryIO, blocks: Iterable[Block]) -> Block | None:
@@ -82,6 +86,18 @@ def _write_blocks(file: BinaryIO, blocks: Iterable[Block]) -> Block | None:
         file.write(encode_varint(len(raw_block)))
         file.write(raw_block)
     return block
+
+
+def _name_unless_taken(fresh: Path, target: Path) -> None:
+    """Raises FileExistsError: a rename would replace a file that came meanwhile."""
+    try:
+        os.link(fresh, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if os.path.lexists(target):  # where no file has two names
+            raise FileExistsError from error
+        fresh.rename(target)
 
 
 def read_chain_file(path: str | os.PathLike[str]) -> Iterator[Block]:
@@ -120,7 +136,10 @@ async def import_chain_file(
     last: Block | None = None
     root = store.status.root
     next_report_at = trio.current_time() + PROGRESS_PERIOD_S
-    for block in read_chain_file(path):
+    blocks = read_chain_file(path)
+    # What is read may be a pipe that gives nothing, while a node that is told to end does so.
+    read = partial(trio.to_thread.run_sync, next, blocks, None, abandon_on_cancel=True)
+    while (block := await read()) is not None:
         count += 1
         if block.header.chain_id != chain_id:
             theirs, ours = describe_chain_id(block.header.chain_id), describe_chain_id(chain_id)
@@ -128,7 +147,6 @@ async def import_chain_file(
         if block.height <= root.height:  # the store keeps none of these
             if block.height == root.height and block.hash != root.block_hash:
                 raise _another_chain(path, store)
-            await trio.lowlevel.checkpoint()
             continue
         try:
             new += await kernel.accept_block(block)

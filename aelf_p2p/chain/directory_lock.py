@@ -22,6 +22,8 @@ def lock_directory(directory: Path) -> Iterator[None]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise StoreError(f"{directory}: it is not a directory") from error
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror}") from error
     except ValueError as error:  # no path at all, such as one with a NUL

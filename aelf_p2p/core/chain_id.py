@@ -8,6 +8,8 @@ The name decodes to three bytes, which are the number's low ones, little-endian 
 from aelf_p2p.core.base58 import b58decode_untrusted, b58encode
 from aelf_p2p.core.errors import MalformedError, MisuseError
 
+MAX_CHAIN_ID = 2**31 - 1
+"""It is an int32, and never negative."""
 _NAME_LENGTH = 4
 _SIZE = 3
 
@@ -45,10 +47,10 @@ def describe_chain_id(chain_id: int) -> str:
 def resolve_chain_id(chain_id: int | str) -> int:
     """The int32 of a chain id that the caller gave as number or text. Raises MisuseError."""
     if isinstance(chain_id, int):
-        if not 0 <= chain_id < 2**31:
-            raise MisuseError(f"chain id {chain_id} is not between 0 and 2147483647")
+        if not 0 <= chain_id <= MAX_CHAIN_ID:
+            raise MisuseError(f"chain id {chain_id} is not between 0 and {MAX_CHAIN_ID}")
         return chain_id
     try:
         return chain_id_from_text_untrusted(chain_id)
     except MalformedError as exc:
-        raise MisuseError(f"chain id {chain_id!r}: {exc}") from exc
+        raise MisuseError(f"chain id: {exc}") from exc

@@ -9,9 +9,10 @@ from aelf_p2p.core.errors import MalformedError, MisuseError
 
 DEFAULT_PORT = 6800
 """The port of an endpoint that names none (protocol §3)."""
+MAX_PORT = 65535
 
 _MAX_NAME_LENGTH = 253
-_MAX_TEXT_LENGTH = _MAX_NAME_LENGTH + len(":65535")
+_MAX_TEXT_LENGTH = _MAX_NAME_LENGTH + len(f":{MAX_PORT}")
 _PORT = re.compile(r"[0-9]{1,5}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # The resolver reads a name such as "127.1", "2130706433" or "0x7f.1" as an IPv4 address, which
@@ -37,8 +38,8 @@ class Endpoint:
         object.__setattr__(self, "host", normalise_host(self.host))
         if not _is_host(self.host):
             raise MisuseError(f"{self.host[:_MAX_NAME_LENGTH]!a} is not a host")
-        if not 1 <= self.port <= 65535:
-            raise MisuseError(f"port {self.port} is not between 1 and 65535")
+        if not 1 <= self.port <= MAX_PORT:
+            raise MisuseError(f"port {self.port} is not between 1 and {MAX_PORT}")
 
     @classmethod
     def of_untrusted(cls, host: str, port: int) -> Self:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from aelf_p2p.core.canonical import HANDSHAKE_DATA_SPEC, field_untrusted, walk_untrusted
 from aelf_p2p.core.chain_status import ChainStatus
+from aelf_p2p.core.endpoint import MAX_PORT
 from aelf_p2p.core.errors import HandshakeRefusedError, MalformedError
 from aelf_p2p.core.identity import Identity, verify
 from aelf_p2p.core.options import PROTOCOL_VERSION, NetworkOptions
@@ -162,7 +163,7 @@ class HandshakeRules:
             raise MalformedError("a handshake without a time")
         if len(data.pubkey) not in _PUBLIC_KEY_LENGTHS:
             raise MalformedError(f"a public key of {len(data.pubkey)} bytes")
-        if not 1 <= data.listening_port <= 65535:
+        if not 1 <= data.listening_port <= MAX_PORT:
             raise MalformedError(f"listening port {data.listening_port}")
         if not 0 < len(shell.session_id) <= _MAX_SESSION_ID_BYTES:
             raise MalformedError(f"a session id of {len(shell.session_id)} bytes")

@@ -3,24 +3,25 @@
 import argparse
 import math
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from aelf_p2p.core.chain_id import resolve_chain_id
-from aelf_p2p.core.endpoint import DEFAULT_PORT, Endpoint, split_host_port_untrusted
+from aelf_p2p.core.chain_id import MAX_CHAIN_ID, resolve_chain_id
+from aelf_p2p.core.endpoint import DEFAULT_PORT, MAX_PORT, Endpoint, split_host_port_untrusted
 from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.core.identity import scheme_of_untrusted
 from aelf_p2p.core.version import own_version
 from aelf_p2p.ops.exit_status import WRONGLY_CALLED
+from aelf_p2p.ops.output import say
 
 T = TypeVar("T")
 
-MAX_PORT = 65535
-_DIGITS = re.compile(r"[0-9]{1,18}")
+_DIGITS = re.compile(r"[0-9]+")
 _WHOLE_NUMBER = re.compile(rf"-?{_DIGITS.pattern}")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
+_MAX_SHOWN = 40
 
 # argparse has no public names for these.
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -38,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message, and exit with status 2."""
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        say(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(WRONGLY_CALLED)
 
 
@@ -47,13 +48,16 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not _WHOLE_NUMBER.fullmatch(text):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-        number = int(text)
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most}")
-        return number
+            raise argparse.ArgumentTypeError(f"{_shown(text)!r} is not a whole number")
+        if len(text) > _MAX_SHOWN or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{_shown(text)} is not between {least} and {most}")
+        return int(text)
 
     return parse
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _told(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -70,24 +74,34 @@ def _told(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def seconds(text: str) -> float:
     """A time above zero."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not _SECONDS.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{_shown(text)!r} is not a number of seconds")
+    number = float(text)
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not above 0 and finite")
     return number
 
 
 @_told
 def chain_id(text: str) -> int:
     """A chain's number, or its name. What is all digits is a number."""
-    return resolve_chain_id(int(text) if _DIGITS.fullmatch(text) else text)
+    if not _DIGITS.fullmatch(text):
+        return resolve_chain_id(text)
+    if len(text) > _MAX_SHOWN:
+        raise MisuseError(f"chain id {_shown(text)} is not between 0 and {MAX_CHAIN_ID}")
+    return resolve_chain_id(int(text))
+
+
+def named_path(text: str) -> Path:
+    """The path of a file or a directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path names nothing")
+    return Path(text)
 
 
 def new_file(text: str) -> Path:
     """Where a file is to be written that is not there yet."""
-    path = Path(text)
+    path = named_path(text)
     try:
         is_there = path.exists()
     except OSError as error:  # such as a name that is too long
@@ -113,6 +127,8 @@ def endpoint(text: str) -> Endpoint:
 def listen_address(text: str) -> tuple[str, int]:
     """``host`` or ``host:port``, where port 0 is any free one; listening tells about the host."""
     host, port = split_host_port_untrusted(text, DEFAULT_PORT)
+    if not host:
+        raise MisuseError(f"{text!r} names no host")
     if port > MAX_PORT:
         raise MisuseError(f"port {port} is not between 0 and {MAX_PORT}")
     return host, port

@@ -1,10 +1,6 @@
 """The command ``aelf-p2p``."""
 
-import os
-import signal
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import version
 
 from aelf_p2p.core.errors import (
@@ -19,6 +15,8 @@ from aelf_p2p.ops import keygen, make_chain, run, simulate
 from aelf_p2p.ops.arguments import Parser
 from aelf_p2p.ops.devnet import command as devnet
 from aelf_p2p.ops.exit_status import FAILED, WRONGLY_CALLED, of_signal
+from aelf_p2p.ops.output import drop_unwritten, say, written_to_stdout
+from aelf_p2p.ops.signals import interrupted_by_signals
 
 COMMANDS = (run, keygen, make_chain, devnet, simulate)
 
@@ -27,33 +25,36 @@ _CALLERS_OWN = (MisuseError, MalformedError, KeyFileError, StoreError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status."""
+    """Run a command; returns its exit status. For a process of its own, whose signals it handles.
+
+    Raises SystemExit after ``--help`` and ``--version``, and for wrong arguments.
+    """
+    interruption = interrupted_by_signals()
+    name = "aelf-p2p"
+    status = FAILED
+    try:
+        with written_to_stdout():  # by --help and --version
+            options = _parser().parse_args(arguments)
+        name = f"aelf-p2p {options.command}"
+        status = options.run(options)
+    except* KeyboardInterrupt:
+        say("interrupted")
+        status = of_signal(interruption.by)
+    except* AelfP2PError as group:
+        errors = list(each_error(group))
+        for error in errors:
+            say(f"{name}: {error}")
+        if all(isinstance(error, _CALLERS_OWN) for error in errors):
+            status = WRONGLY_CALLED
+    finally:
+        drop_unwritten()
+    return status
+
+
+def _parser() -> Parser:
     parser = Parser(prog="aelf-p2p", description="The network layer of the AElf blockchain.")
     parser.add_argument("--version", action="version", version=version("aelf-p2p"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
-    options = parser.parse_args(arguments)
-    status = FAILED
-    try:
-        status = options.run(options)
-    except* KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = of_signal(signal.SIGINT)
-    except* AelfP2PError as group:
-        errors = list(each_error(group))
-        for error in errors:
-            print(f"aelf-p2p {options.command}: {error}", file=sys.stderr)
-        if all(isinstance(error, _CALLERS_OWN) for error in errors):
-            status = WRONGLY_CALLED
-    except* OSError as group:  # files of ours are dealt with where they are used: this is stdout
-        for error in each_error(group):
-            print(f"aelf-p2p {options.command}: {error}", file=sys.stderr)
-        _give_up_stdout()
-    return status
-
-
-def _give_up_stdout() -> None:
-    """Python would try to write to it once more at the end, and complain."""
-    with suppress(OSError, ValueError):  # a stand-in has no descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return parser

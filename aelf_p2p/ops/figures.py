@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 
 def median_and_p99(values: Iterable[float]) -> tuple[float, float]:
-    """The value that half of them are not above, and that which 99 % are not; NaN without any."""
+    """The least that half of them are not above, and that 99 % are not; NaN without any."""
     ranked = sorted(values)
     if not ranked:
         return math.nan, math.nan
-    return ranked[int(len(ranked) * 0.5)], ranked[int(len(ranked) * 0.99)]
+    return ranked[math.ceil(len(ranked) * 0.5) - 1], ranked[math.ceil(len(ranked) * 0.99) - 1]

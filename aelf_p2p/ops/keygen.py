@@ -1,13 +1,13 @@
 """``aelf-p2p keygen``: a new key pair in a key file."""
 
 import argparse
-import sys
 
 from aelf_p2p.core.address import address_of, address_text
 from aelf_p2p.core.identity import Identity, Scheme
 from aelf_p2p.core.keyfile import seal_key, write_key_file
 from aelf_p2p.ops.arguments import Commands, new_file
 from aelf_p2p.ops.exit_status import DONE
+from aelf_p2p.ops.output import say, tell
 from aelf_p2p.ops.passwords import add_password_file, password_of
 
 
@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> int:
     identity = Identity.generate(scheme=Scheme(options.scheme))
     write_key_file(options.out, seal_key(identity, password))
     if password is None:
-        print(f"{options.out} is not encrypted: whoever reads it has the key", file=sys.stderr)
-    print(f"public key  {identity.public_key.hex()}")
+        say(f"{options.out} is not encrypted: whoever reads it has the key")
+    tell(f"public key  {identity.public_key.hex()}")
     if identity.scheme is Scheme.SECP256K1:
-        print(f"address     {address_text(address_of(identity.public_key))}")
+        tell(f"address     {address_text(address_of(identity.public_key))}")
     return DONE

@@ -1,7 +1,6 @@
 """``aelf-p2p make-chain``: a chain of signed blocks in a file, for ``run --blocks``."""
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,14 +10,18 @@ from aelf_p2p.chain.chain_file import write_chain_file
 from aelf_p2p.chain.transaction_pool import check_signature
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import InvalidItemError, MalformedError, MisuseError
+from aelf_p2p.core.options import MIB
 from aelf_p2p.core.transaction import Transaction
-from aelf_p2p.ops.arguments import Commands, add_chain_id, new_file, whole_number
+from aelf_p2p.ops.arguments import Commands, add_chain_id, named_path, new_file, whole_number
 from aelf_p2p.ops.exit_status import DONE
+from aelf_p2p.ops.output import say, tell
 from aelf_p2p.ops.passwords import add_key, identity_of
 from aelf_p2p.testing.vectors import load_vectors
 
 PROGRESS_PERIOD_S = 2.0
 MAX_COUNT = 100_000_000
+MAX_LINE_BYTES = 16 * MIB
+"""More than the largest transaction has in hex."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -38,7 +41,7 @@ def add_parser(commands: Commands) -> None:
     add_chain_id(parser)
     parser.add_argument(
         "--transactions",
-        type=Path,
+        type=named_path,
         metavar="FILE",
         help="signed transactions, one in hex a line (64 real ones that come with this program)",
     )
@@ -63,8 +66,8 @@ def run(options: argparse.Namespace) -> int:
         last_time_ns=time.time_ns(),
     )
     tip = write_chain_file(options.out, _with_progress(blocks, options.count))
-    print(f"{options.out}: {tip.height} blocks, {len(transactions)} transactions")
-    print(f"tip {tip.hash.hex()}")
+    tell(f"{options.out}: {tip.height} blocks, {len(transactions)} transactions")
+    tell(f"tip {tip.hash.hex()}")
     return DONE
 
 
@@ -75,7 +78,7 @@ def _with_progress(blocks: Iterable[Block], count: int) -> Iterator[Block]:
         yield block
         if time.monotonic() >= next_report_at:
             next_report_at += PROGRESS_PERIOD_S
-            print(f"{block.height} of {count} blocks", file=sys.stderr)
+            say(f"{block.height} of {count} blocks")
 
 
 def real_transactions() -> list[Transaction]:
@@ -90,17 +93,11 @@ def read_transactions(path: Path) -> list[Transaction]:
     transaction, or one whose signature is wrong, or that was there before.
     """
     transactions: dict[bytes, Transaction] = {}
-    try:
-        lines = path.read_text("ascii").splitlines()
-    except OSError as error:
-        raise MisuseError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise MisuseError(f"{path}: it is not text: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
+    for number, line in _numbered_lines(path):
+        if not line.strip() or line.startswith(b"#"):
             continue
         try:
-            transaction = Transaction.parse_untrusted(bytes.fromhex(line))
+            transaction = Transaction.parse_untrusted(bytes.fromhex(line.decode("ascii")))
             check_signature(transaction)
         except (ValueError, MalformedError, InvalidItemError) as error:
             raise MisuseError(f"{path}, line {number}: {error}") from error
@@ -110,3 +107,16 @@ def read_transactions(path: Path) -> list[Transaction]:
     if not transactions:
         raise MisuseError(f"{path}: it holds no transaction")
     return list(transactions.values())
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    raise MisuseError(f"{path}, line {number}: it is over {MAX_LINE_BYTES} bytes")
+                yield number, line
+    except OSError as error:
+        raise MisuseError(f"{path}: {error.strerror}") from error

@@ -4,23 +4,23 @@ import argparse
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from aelf_p2p.chain.chain_file import import_chain_file
 from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.chain.memory_store import MemoryChainStore
 from aelf_p2p.chain.sqlite_store import LEAST_KEPT_BLOCKS, open_sqlite_store
 from aelf_p2p.contracts import ChainStore, Transport
+from aelf_p2p.core.endpoint import MAX_PORT
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.options import MAX_REF_BLOCK_AHEAD, NetworkOptions
 from aelf_p2p.node import DEFAULT_NODE_VERSION, Node, open_node
 from aelf_p2p.ops.arguments import (
-    MAX_PORT,
     Options,
     add_chain_id,
     endpoint,
     listen_address,
+    named_path,
     node_version,
     public_key,
     whole_number,
@@ -99,7 +99,7 @@ def add_node_options(parser: Options) -> None:
     chain = parser.add_argument_group("its chain")
     chain.add_argument(
         "--data",
-        type=Path,
+        type=named_path,
         metavar="DIR",
         help="keeps the chain in this directory; without it the chain is forgotten at the end",
     )
@@ -111,7 +111,7 @@ def add_node_options(parser: Options) -> None:
     )
     chain.add_argument(
         "--blocks",
-        type=Path,
+        type=named_path,
         metavar="FILE",
         help="imports this chain file first, as of 'aelf-p2p make-chain'",
     )

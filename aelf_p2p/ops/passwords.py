@@ -10,16 +10,17 @@ from pathlib import Path
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.keyfile import read_key_file
-from aelf_p2p.ops.arguments import Options
+from aelf_p2p.ops.arguments import Options, named_path
 
 ENVIRONMENT_VARIABLE = "AELF_P2P_PASSWORD"
+MAX_PASSWORD_BYTES = 4096
 
 
 def add_password_file(parser: Options) -> None:
     """Add ``--password-file``."""
     parser.add_argument(
         "--password-file",
-        type=Path,
+        type=named_path,
         metavar="FILE",
         help=(
             "its first line is the key file's password; without it the environment variable "
@@ -31,7 +32,9 @@ def add_password_file(parser: Options) -> None:
 def add_key(parser: Options) -> None:
     """Add the options that :func:`identity_of` reads."""
     key = parser.add_mutually_exclusive_group(required=True)
-    key.add_argument("--key", type=Path, metavar="FILE", help="a key file, as of 'aelf-p2p keygen'")
+    key.add_argument(
+        "--key", type=named_path, metavar="FILE", help="a key file, as of 'aelf-p2p keygen'"
+    )
     key.add_argument(
         "--ephemeral-key", action="store_true", help="a new key, which is forgotten at the end"
     )
@@ -67,6 +70,8 @@ def password_of(options: argparse.Namespace, prompt: str, *, repeat: bool = Fals
         repeated = getpass.getpass("Once more: ") if repeat and password else password
     except EOFError:
         password = repeated = ""
+    except UnicodeDecodeError as error:
+        raise MisuseError(f"the password is not text in {error.encoding}") from error
     if not password:
         raise MisuseError("no password was given")
     if repeated != password:
@@ -77,9 +82,11 @@ def password_of(options: argparse.Namespace, prompt: str, *, repeat: bool = Fals
 def _first_line(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            line = file.readline().rstrip(b"\r\n")
+            line = file.readline(MAX_PASSWORD_BYTES + 1).rstrip(b"\r\n")
     except OSError as error:
         raise MisuseError(f"{path}: {error.strerror}") from error
     if not line:
         raise MisuseError(f"{path}: its first line is empty, and no password")
+    if len(line) > MAX_PASSWORD_BYTES:
+        raise MisuseError(f"{path}: its first line is longer than {MAX_PASSWORD_BYTES} bytes")
     return line

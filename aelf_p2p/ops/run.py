@@ -3,18 +3,19 @@
 import argparse
 import json
 import logging
-import sys
 from dataclasses import dataclass
 
 import trio
 
 from aelf_p2p.core.errors import AelfP2PError
 from aelf_p2p.core.identity import Identity
+from aelf_p2p.core.single_error import each_error
 from aelf_p2p.node import Node
 from aelf_p2p.ops.arguments import Commands
 from aelf_p2p.ops.exit_status import DONE, FAILED
 from aelf_p2p.ops.logs import add_log_level, configure_logging
 from aelf_p2p.ops.node_options import add_node_options, open_described_node
+from aelf_p2p.ops.output import say, tell
 from aelf_p2p.ops.passwords import identity_of
 from aelf_p2p.ops.signals import ended_by_signals
 
@@ -44,14 +45,16 @@ def run(options: argparse.Namespace) -> int:
     configure_logging(options.log_level)
     identity = identity_of(options)
     life = _Life()
+    status = DONE
     try:
         trio.run(_live, options, identity, life)
-    except AelfP2PError as exc:
+    except* AelfP2PError as group:
         if not life.listens:
             raise
-        print(f"aelf-p2p run: the node ended: {exc}", file=sys.stderr)
-        return FAILED
-    return DONE
+        for error in each_error(group):
+            say(f"aelf-p2p run: the node ended: {error}")
+        status = FAILED
+    return status
 
 
 @dataclass
@@ -63,8 +66,8 @@ class _Life:
 
 async def _live(options: argparse.Namespace, identity: Identity, life: _Life) -> None:
     async with ended_by_signals(), open_described_node(options, identity) as node:
+        tell(listening_line(node))
         life.listens = True
-        print(listening_line(node), flush=True)
         while True:
             await trio.sleep(STATUS_PERIOD_S if node.sync.finished else SYNCING_STATUS_PERIOD_S)
             log.info("%s", _told(node))

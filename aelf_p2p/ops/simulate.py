@@ -10,7 +10,9 @@ import trio
 
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops.arguments import Commands, whole_number
+from aelf_p2p.ops.exit_status import DONE, FAILED
 from aelf_p2p.ops.figures import median_and_p99
+from aelf_p2p.ops.output import tell
 from aelf_p2p.testing.determinism import run_deterministic
 from aelf_p2p.testing.simulation import Simulation, open_simulation
 from aelf_p2p.testing.vectors import load_vectors
@@ -29,9 +31,10 @@ def add_parser(commands: Commands) -> None:
         help="run a network of nodes in virtual time",
         description=(
             "Run a network of real nodes in one process, in virtual time, from one seed: a "
-            "producer makes blocks out of real AElf transactions that other nodes send, one node "
-            "joins late and downloads the chain, one is killed halfway and comes back. The same "
-            "seed gives the same run. Ends with status 0 when all nodes have the same chain with "
+            "producer makes blocks out of real AElf transactions that other nodes send. After a "
+            "third of the blocks one node is killed, which comes back after three quarters; after "
+            "half of them one joins late and downloads the chain. The same seed gives the same "
+            "run. Ends with status 0 when all nodes have the same chain with "
             "every transaction."
         ),
     )
@@ -55,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     began = time.perf_counter()
     run_deterministic(_scenario, report, options.seed, seed=options.seed)
     report.summarise(time.perf_counter() - began)
-    return 1 if report.faults else 0
+    return FAILED if report.faults else DONE
 
 
 @dataclass
@@ -84,11 +87,10 @@ class _Report:
             for place in places
             for peer in place.running.peers()
         )
-        print(
+        tell(
             f"{trio.current_time():8.1f} s  block {height:5d}  nodes {len(places):3d}  "
             f"heights {min(heights)}-{max(heights)}  peers {min(peers)}-{max(peers)}  "
-            f"queued {queued}",
-            flush=True,
+            f"queued {queued}"
         )
 
     def check(self, network: Simulation, transaction_ids: set[bytes], held: set[bytes]) -> None:
@@ -113,15 +115,15 @@ class _Report:
 
     def summarise(self, real_s: float) -> None:
         p50, p99 = median_and_p99(self.propagation_s)
-        print(f"nodes               {self.nodes}, the lowest at height {self.height}")
-        print(f"propagation         p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms (virtual)")
-        print(f"late joiner         caught up in {self.late_joiner_s:.2f} s (virtual)")
-        print(f"killed and back     caught up in {self.restarted_s:.2f} s (virtual)")
-        print(f"broadcasts          {self.deliveries} acknowledged, {self.lost} lost")
-        print(f"time                {self.virtual_s:.0f} s virtual, {real_s:.1f} s real")
+        tell(f"nodes               {self.nodes}, the lowest at height {self.height}")
+        tell(f"propagation         p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms (virtual)")
+        tell(f"late joiner         caught up in {self.late_joiner_s:.2f} s (virtual)")
+        tell(f"killed and back     caught up in {self.restarted_s:.2f} s (virtual)")
+        tell(f"broadcasts          {self.deliveries} acknowledged, {self.lost} lost")
+        tell(f"time                {self.virtual_s:.0f} s virtual, {real_s:.1f} s real")
         for fault in self.faults:
-            print(f"FAILED              {fault}")
-        print("ok" if not self.faults else "failed")
+            tell(f"FAILED              {fault}")
+        tell("ok" if not self.faults else "failed")
 
 
 async def _scenario(report: _Report, seed: int) -> None:
@@ -132,7 +134,7 @@ async def _scenario(report: _Report, seed: int) -> None:
     async with open_simulation(
         report.nodes, seed=seed, latency_s=lambda link_rng: link_rng.uniform(FASTEST_S, SLOWEST_S)
     ) as network:
-        print(f"{report.nodes} nodes, {report.blocks} blocks, {len(transactions)} transactions")
+        tell(f"{report.nodes} nodes, {report.blocks} blocks, {len(transactions)} transactions")
         for index in range(report.nodes):
             if index != late:
                 await network.start(index, rng.sample(range(index), min(3, index)))

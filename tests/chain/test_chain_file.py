@@ -1,5 +1,6 @@
 """Chain files: what is in them, what is refused, and how a store takes them in."""
 
+import errno
 import io
 import os
 import resource
@@ -8,11 +9,12 @@ import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import network_types_pb2 as types
 import pytest
 import trio
+import trio.lowlevel
 from google.protobuf import proto
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +45,8 @@ from tests.chain.made import (
     signed_chain,
     signed_transaction,
 )
+
+T = TypeVar("T")
 
 [VECTOR_97] = [vector for vector in load_vectors().blocks if vector.block_with_transactions]
 RAW_97 = VECTOR_97.block_with_transactions or b""
@@ -146,6 +150,41 @@ def test_an_existing_file_is_left_as_it_is(tmp_path: Path) -> None:
             write_chain_file(path, SMALL)
     assert (tmp_path / "chain").read_bytes() == b"precious"
     assert os.listdir(tmp_path) == ["chain"]
+
+
+@pytest.mark.parametrize("code", [None, errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_that_came_meanwhile_is_left_as_it_is(
+    code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a file cannot have two names."""
+
+    def blocks() -> Iterator[Block]:
+        yield from SMALL
+        (tmp_path / "chain").write_bytes(b"precious")
+
+    def no_link(*paths: Path) -> None:
+        raise OSError(code, "no links")
+
+    if code is not None:
+        monkeypatch.setattr(os, "link", no_link)
+    write_chain_file(tmp_path / "other", SMALL)
+    assert read(tmp_path / "other") == SMALL
+    with pytest.raises(MisuseError, match="chain: exists already and is left as it is"):
+        write_chain_file(tmp_path / "chain", blocks())
+    assert (tmp_path / "chain").read_bytes() == b"precious"
+    assert sorted(os.listdir(tmp_path)) == ["chain", "other"]
+
+
+def test_other_errors_of_naming_it_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*paths: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", no_room)
+    with pytest.raises(MisuseError, match="chain: No space left on device"):
+        write_chain_file(tmp_path / "chain", SMALL)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("error", [ValueError("why"), KeyboardInterrupt(), GeneratorExit()])
@@ -407,7 +446,16 @@ async def test_an_import_that_was_cancelled_goes_on(
         assert await is_whole(store, chain)
 
 
-def test_cancelled_at_any_step_the_store_is_whole(tmp_path: Path) -> None:
+async def read_here(function: Callable[..., T], *arguments: Any, **settings: Any) -> T:
+    """Instead of in a thread, which a virtual clock does not wait for."""
+    await trio.lowlevel.checkpoint()
+    return function(*arguments)
+
+
+def test_cancelled_at_any_step_the_store_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trio.to_thread, "run_sync", read_here)
     chain = signed_chain(None, 12)
     path = file_of(tmp_path / "chain", chain)
 
@@ -439,6 +487,20 @@ async def test_cancelled_while_it_passes_over_what_was_pruned(tmp_path: Path) ->
         scope.cancel()
         await take_in(path, store)
     assert scope.cancelled_caught
+
+
+async def test_cancelled_while_a_pipe_gives_nothing(tmp_path: Path, small: bytes) -> None:
+    os.mkfifo(tmp_path / "chain")
+    store = MemoryChainStore()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_in, tmp_path / "chain", store)
+        pipe = await trio.to_thread.run_sync((tmp_path / "chain").open, "wb", 0)
+        with pipe:
+            pipe.write(small)
+            while store.status.best_height < 2:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert store.status.best_height == 2
 
 
 async def test_progress_is_logged_every_five_seconds(

@@ -345,7 +345,7 @@ async def test_another_root(tmp_path: Path) -> None:
 
 async def test_something_else_than_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert await refusal(tmp_path / "file") == f"{tmp_path / 'file'}: File exists"
+    assert await refusal(tmp_path / "file") == f"{tmp_path / 'file'}: it is not a directory"
     assert "Not a directory" in await refusal(tmp_path / "file" / "below")
 
 

@@ -96,7 +96,7 @@ def test_described_by_name_and_number(chain_id: int, description: str) -> None:
 def test_a_chain_id_may_be_given_as_either() -> None:
     assert resolve_chain_id("tDVV") == 1866392
     assert resolve_chain_id(1866392) == 1866392
-    with pytest.raises(MisuseError, match="chain id 'AELF!'"):
+    with pytest.raises(MisuseError, match="chain id: 'AELF!'"):
         resolve_chain_id("AELF!")
     for number in (-1, 2**31):
         with pytest.raises(MisuseError, match=f"chain id {number} is not between"):

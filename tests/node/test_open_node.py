@@ -39,7 +39,7 @@ def test_the_root_exports_what_it_lists_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
-        ("chain_id", "AELF0", "chain id 'AELF0'"),
+        ("chain_id", "AELF0", "chain id: 'AELF0'"),
         ("node_version", "1", "node version: '1' is not a version"),
         (
             "node_version",

@@ -8,8 +8,9 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _signals_stay_as_they_are() -> Iterator[None]:
-    """A command that a signal has ended leaves them ignored: its process is at its end."""
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Commands change what signals do, to the end of their process."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    found = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in found.items():
         signal.signal(number, handler)

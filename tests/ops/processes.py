@@ -1,6 +1,7 @@
 """The command line as processes of their own, and what they say."""
 
 import functools
+import io
 import json
 import os
 import pty
@@ -9,8 +10,10 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any, TypeVar
 
@@ -40,10 +43,11 @@ LOG_LINE = re.compile(
 
 
 class _Lines:
-    """What a pipe gives, line by line, read in a thread so that the process never waits."""
+    """What a pipe gives, line by line, read in a thread so that the process never waits; nothing
+    when the test has put something else there."""
 
-    def __init__(self, pipe: IO[str]) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: IO[str] | None) -> None:
+        self._pipe = pipe or io.StringIO()
         self._lines: list[str] = []
         self._ended = False
         self._changed = Condition()
@@ -87,8 +91,6 @@ class Process:
     """A command that runs, as :func:`start` gives it. Its methods wait in the caller's thread."""
 
     def __init__(self, popen: "subprocess.Popen[str]") -> None:
-        assert popen.stdout is not None
-        assert popen.stderr is not None
         self._popen = popen
         self._stdout, self._stderr = _Lines(popen.stdout), _Lines(popen.stderr)
 
@@ -110,6 +112,10 @@ class Process:
     @property
     def public_key(self) -> bytes:
         return bytes.fromhex(self.listening["public_key"])
+
+    def wait_printed(self, text: str) -> str:
+        """Wait for a line on stdout that holds a text."""
+        return self._stdout.first(lambda line: text in line)
 
     def wait_logged(self, text: str) -> str:
         """Wait for a line on stderr that holds a text."""
@@ -167,20 +173,17 @@ class Process:
 def start(
     *arguments: object,
     program: str = PROGRAM,
-    stdin: int = subprocess.DEVNULL,
     **settings: Any,
 ) -> Iterator[Process]:
     """A command, killed at the end of the block if it still runs. ``settings`` are Popen's."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = Process(
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             env={name: os.environ[name] for name in os.environ.keys() - UNUSUAL},
             encoding="utf-8",
             errors="backslashreplace",
-            **settings,
+            **pipes | settings,
         )
     )
     try:
@@ -213,8 +216,12 @@ class Terminal:
         assert ready, self.shown
         self.shown += os.read(self._descriptor, 1000).decode()
 
+    def echoes(self) -> bool:
+        """Whether what is typed is shown."""
+        return bool(termios.tcgetattr(self._descriptor)[3] & termios.ECHO)
+
     def type(self, text: str) -> None:
-        os.write(self._descriptor, text.encode())
+        os.write(self._descriptor, text.encode("utf-8", "surrogateescape"))
 
 
 @contextmanager
@@ -258,3 +265,41 @@ async def running_node(*arguments: object, listen: str = "127.0.0.1:0") -> Async
     finally:
         with trio.CancelScope(shield=True):
             await in_thread(manager.__exit__, None, None, None)
+
+
+def pids_of(directory: Path) -> list[int]:
+    """The processes that were started with a directory in their arguments."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{directory}/".encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def wait_gone(pids: list[int]) -> bool:
+    """Whether all processes end in time, none of them a child of this one."""
+    poll = select.poll()
+    waiting = set()
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        poll.register(descriptor, select.POLLIN)
+        waiting.add(descriptor)
+    try:
+        while waiting:
+            ended = poll.poll(WAIT_S * 1000)
+            if not ended:
+                return False
+            for descriptor, _ in ended:
+                poll.unregister(descriptor)
+                os.close(descriptor)
+                waiting.discard(descriptor)
+        return True
+    finally:
+        for descriptor in waiting:
+            os.close(descriptor)

@@ -3,6 +3,7 @@
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,10 @@ from aelf_p2p.ops.arguments import (
     chain_id,
     endpoint,
     listen_address,
+    named_path,
+    new_file,
     public_key,
+    seconds,
     whole_number,
 )
 from aelf_p2p.testing.vectors import load_vectors
@@ -48,6 +52,31 @@ def test_other_texts_are_no_numbers(text: str) -> None:
     assert refusal(whole_number(1, 10), text) == f"{text!r} is not a whole number"
 
 
+def test_a_number_that_is_too_long_to_show() -> None:
+    said = f"{'9' * 40}… is not between 1 and 10"
+    assert refusal(whole_number(1, 10), "9" * 10_000) == said
+
+
+@given(st.floats(1e-6, 1e6))
+def test_times(number: float) -> None:
+    assert seconds(f"{number:.20f}") == pytest.approx(number)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), ("0.25", 0.25), (".5", 0.5), ("3.", 3)])
+def test_times_as_people_write_them(text: str, number: float) -> None:
+    assert seconds(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "+1", "1_0", "1e3", "inf", "nan", " 1", "٣"])
+def test_no_times(text: str) -> None:
+    assert refusal(seconds, text) == f"{text!r} is not a number of seconds"
+
+
+@pytest.mark.parametrize("text", ["0", "0.0", "9" * 400])
+def test_times_that_never_come_or_have_gone(text: str) -> None:
+    assert refusal(seconds, text).endswith(" is not above 0 and finite")
+
+
 # --- chains ---------------------------------------------------------------------------------------
 
 
@@ -68,6 +97,8 @@ def test_a_chain_by_name_or_number() -> None:
         ("1AEL", "'1AEL' is not a chain name"),
         ("-1", "'-1' is not a chain name"),
         ("2147483648", "chain id 2147483648 is not between 0 and 2147483647"),
+        ("9" * 5000, f"chain id {'9' * 40}… is not between 0 and 2147483647"),
+        ("x" * 5000, "'xxxxxxxxxxxxxxxx' is not a chain name"),
     ],
 )
 def test_no_chain(text: str, message: str) -> None:
@@ -117,10 +148,20 @@ def test_where_to_listen(text: str, host: str, port: int) -> None:
         ("127.0.0.1:-1", "'-1' is not a port"),
         ("127.0.0.1:", "'' is not a port"),
         ("[::1", "'[::1' is not [address] or [address]:port"),
+        ("", "'' names no host"),
+        (":6800", "':6800' names no host"),
     ],
 )
 def test_where_nobody_can_listen(text: str, message: str) -> None:
     assert refusal(listen_address, text) == message
+
+
+def test_paths(tmp_path: Path) -> None:
+    assert named_path("data") == Path("data")
+    assert new_file(f"{tmp_path}/key") == tmp_path / "key"
+    for parse in (named_path, new_file):
+        assert refusal(parse, "") == "an empty path names nothing"
+    assert refusal(new_file, str(tmp_path)) == f"{tmp_path}: exists already and is left as it is"
 
 
 # --- keys -----------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The command ``aelf-p2p``: what all its commands have in common."""
 
+import os
 import re
-import subprocess
-import sys
+import signal
 from argparse import Namespace
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -18,7 +18,7 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.ops import cli, keygen
 from aelf_p2p.testing.simulation import Simulation
-from tests.ops.processes import LOG_LINE, PROGRAM, WAIT_S, start
+from tests.ops.processes import PROGRAM, start
 
 COMMANDS = ["run", "keygen", "make-chain", "devnet", "simulate"]
 
@@ -81,7 +81,15 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
         (["devnet", "--nodes", "3"], "aelf-p2p devnet: argument --nodes: 3 is not between 4 and"),
         (
             ["devnet", "--block-interval", "nan"],
-            "aelf-p2p devnet: argument --block-interval: nan is not above 0",
+            "aelf-p2p devnet: argument --block-interval: 'nan' is not a number of seconds",
+        ),
+        (
+            ["devnet", "--block-interval", "0"],
+            "aelf-p2p devnet: argument --block-interval: 0 is not above 0 and finite",
+        ),
+        (
+            ["run", "--ephemeral-key", "--data", ""],
+            "aelf-p2p run: argument --data: an empty path names nothing",
         ),
         *(
             (
@@ -167,6 +175,22 @@ def test_an_interruption_is_told_in_one_line(
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_the_signal_is_told_by_the_status(
+    number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def run(options: Namespace) -> int:
+        signal.raise_signal(number)
+        raise AssertionError
+
+    monkeypatch.setattr(keygen, "run", run)
+    assert cli.main(["keygen", "--out", "node.key"]) == status
+
+
 def test_interrupting_what_runs_in_trio(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,19 +224,64 @@ def test_the_status_is_the_processes(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize(
-    "arguments", [["run", "--ephemeral-key", "--listen", "127.0.0.1:0"], ["simulate"]]
-)
-def test_a_stdout_that_takes_nothing(arguments: list[str]) -> None:
-    with Path("/dev/full").open("w") as full:
-        ran = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *arguments],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-        )
-    assert ran.returncode == 1
-    [line] = [line for line in ran.stderr.splitlines() if not LOG_LINE.match(line)]
-    assert line == f"aelf-p2p {arguments[0]}: [Errno 28] No space left on device"
+# --- a stdout that takes nothing ------------------------------------------------------------------
+
+PRINTING = [
+    ["--help"],
+    ["--version"],
+    ["run", "--help"],
+    ["run", "--ephemeral-key", "--listen", "127.0.0.1:0"],
+    ["keygen", "--no-password", "--out", "node.key"],
+    ["make-chain", "--ephemeral-key", "--count", "1", "--out", "chain"],
+    ["devnet"],
+    ["simulate"],
+]
+
+
+def name_of(arguments: list[str]) -> str:
+    [first, *rest] = arguments
+    return "aelf-p2p" if first.startswith("--") or "--help" in rest else f"aelf-p2p {first}"
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_stdout_that_is_full(arguments: list[str], tmp_path: Path) -> None:
+    with (
+        Path("/dev/full").open("wb") as full,
+        start(*arguments, stdout=full, cwd=tmp_path) as process,
+    ):
+        assert process.wait() == 1
+        [line] = [line for line in process.errors() if "is not encrypted" not in line]
+    assert line == f"{name_of(arguments)}: stdout: No space left on device"
+
+
+@pytest.mark.parametrize("arguments", PRINTING[3:], ids=" ".join)
+def test_a_stdout_that_is_closed(arguments: list[str], tmp_path: Path) -> None:
+    program = f"import os, sys; os.close(1); sys.stdout = None; {PROGRAM}"
+    with start(*arguments, program=program, cwd=tmp_path) as process:
+        assert process.wait() == 1
+        [line] = [line for line in process.errors() if "is not encrypted" not in line]
+    assert line == f"{name_of(arguments)}: stdout: it is closed"
+
+
+def test_a_stderr_that_takes_nothing(tmp_path: Path) -> None:
+    """What is said beside the result is not heard, and that is all."""
+    arguments = ("make-chain", "--ephemeral-key", "--count", 2, "--out")
+    with Path("/dev/full").open("wb") as full:
+        with start(*arguments, tmp_path / "one", stderr=full) as process:
+            assert process.wait() == 0
+            assert len(process.printed()) == 2
+        with start("keygen", "--out", tmp_path / "one", stderr=full) as process:
+            assert process.wait() == 2
+    program = f"import os, sys; os.close(2); sys.stderr = None; {PROGRAM}"
+    with start("keygen", "--out", tmp_path / "one", program=program) as process:
+        assert process.wait() == 2
+        assert process.printed() == []
+
+
+def test_a_name_that_stdout_cannot_show(tmp_path: Path) -> None:
+    out = os.fsencode(tmp_path) + b"/gr\xfcn"
+    with start("make-chain", "--ephemeral-key", "--count", 1, "--out", os.fsdecode(out)) as process:
+        assert process.wait() == 0
+        first, _ = process.printed()
+    assert first == f"{tmp_path}/gr\\udcfcn: 1 blocks, 64 transactions"
+    assert Path(os.fsdecode(out)).exists()

@@ -2,6 +2,7 @@
 
 import getpass
 import io
+import signal
 import stat
 import sys
 from functools import partial
@@ -201,6 +202,21 @@ def test_an_empty_first_line_is_no_password(
     assert not out.exists()
 
 
+def test_a_first_line_without_end(
+    out: Path, password_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    password_file.write_bytes(b"x" * 4096 + b"\r\n")
+    assert make("--out", out, "--password-file", password_file) == 0
+    assert read_key_file(out, b"x" * 4096).scheme is Scheme.SECP256K1
+    out.unlink()
+    capsys.readouterr()
+    for content in (b"x" * 4097 + b"\n", b"x" * 10_000):
+        password_file.write_bytes(content)
+        said = refused(capsys, "--out", out, "--password-file", password_file)
+        assert said == f"{password_file}: its first line is longer than 4096 bytes"
+    assert not out.exists()
+
+
 def test_a_file_that_cannot_be_read(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,6 +336,24 @@ def test_at_a_terminal(out: Path) -> None:
         assert "Once more" not in terminal.everything()
     [block] = read_chain_file(chain)
     assert block.header.signer_pubkey == public_key
+
+
+def test_a_signal_at_the_prompt_leaves_the_terminal_in_order(out: Path) -> None:
+    with start_at_terminal("keygen", "--out", out) as (process, terminal):
+        terminal.wait_shown(f"Password for {out}: ")
+        assert not terminal.echoes()
+        assert process.end() == 128 + signal.SIGTERM
+        assert process.errors() == ["interrupted"]
+        assert terminal.echoes()
+    assert not out.exists()
+
+
+def test_what_is_typed_and_is_no_text(out: Path) -> None:
+    with start_at_terminal("keygen", "--out", out) as (process, terminal):
+        terminal.wait_shown(f"Password for {out}: ")
+        terminal.type("gr\udcfcn\n")
+        assert process.wait() == 2
+        assert process.errors() == ["aelf-p2p keygen: the password is not text in utf-8"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,7 @@ from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops import cli, make_chain
 from aelf_p2p.testing.vectors import load_vectors
 from tests.chain.made import MINER, signed_transaction
+from tests.ops.processes import start
 from tests.ops.refusals import refusal
 
 REAL = load_vectors().transactions
@@ -203,7 +205,23 @@ def test_files_that_cannot_be_read(
     assert said == f"{tmp_path}: Is a directory"
     path = lines(tmp_path / "transactions", "grün")
     said = refused(capsys, out, "--count", 1, "--transactions", path)
-    assert said.startswith(f"{path}: it is not text: ")
+    assert said.startswith(f"{path}, line 1: 'ascii' codec can't decode")
+
+
+def test_a_line_without_end(
+    tmp_path: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = REAL[0].raw.hex()
+    monkeypatch.setattr(make_chain, "MAX_LINE_BYTES", len(line) + 1)
+    path = lines(tmp_path / "transactions", line, "0" * len(line) + "0")
+    said = refused(capsys, out, "--count", 1, "--transactions", path)
+    assert said == f"{path}, line 2: it is over {len(line) + 1} bytes"
+    path.write_text(f"{line}\n" + "0" * (len(line) + 2))
+    said = refused(capsys, out, "--count", 1, "--transactions", path)
+    assert said == f"{path}, line 2: it is over {len(line) + 1} bytes"
 
 
 # --- what is not done -----------------------------------------------------------------------------
@@ -253,4 +271,14 @@ def test_an_interrupted_one_leaves_no_file(
     set_clock(monkeypatch, interrupt)
     assert make(out, "--count", 5) == 130
     assert capsys.readouterr().err == "interrupted\n"
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_leaves_no_file(number: signal.Signals, out: Path) -> None:
+    arguments = ("--ephemeral-key", "--count", 100_000_000, "--out", out)
+    with start("make-chain", *arguments) as process:
+        process.wait_until(lambda: any(out.parent.iterdir()))
+        assert process.end(number) == 128 + number
+        assert process.errors()[-1] == "interrupted"
     assert list(out.parent.iterdir()) == []

@@ -2,14 +2,13 @@
 
 import io
 import logging
+import os
 import signal
 import socket
 import sqlite3
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,14 +39,13 @@ from aelf_p2p.chain.chain_file import write_chain_file
 from aelf_p2p.chain.sqlite_chain import SqliteChain
 from aelf_p2p.chain.sqlite_store import DATABASE_NAME
 from aelf_p2p.core.keyfile import seal_key, write_key_file
-from aelf_p2p.ops import cli
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.ops import cli, node_options
 from aelf_p2p.ops import run as run_command
-from aelf_p2p.ops.logs import configure_logging
+from aelf_p2p.ops.arguments import Parser
 from aelf_p2p.ops.passwords import ENVIRONMENT_VARIABLE
-from aelf_p2p.ops.signals import ended_by_signals
 from tests.chain.made import CHAIN_ID, MINER, TIME_NS, signed_block
 from tests.ops.processes import (
-    LOG_LINE,
     PROGRAM,
     WAIT_S,
     Process,
@@ -274,6 +272,20 @@ def test_an_import_that_was_ended_goes_on(files: Path, chain: list[Block], tmp_p
     assert trio.run(held_chain, tmp_path) == (2000, chain[-1].hash)
 
 
+def test_a_pipe_that_gives_no_blocks_holds_nothing_up(files: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for content in (b"", (files / "60.chain").read_bytes()):
+        with start("run", *EPHEMERAL, "--blocks", pipe, "--data", tmp_path / "data") as process:
+            with pipe.open("wb", buffering=0) as writer:  # once it is read from
+                writer.write(content)
+                if content:
+                    process.wait_until(lambda: best_height(tmp_path / "data") == 60)
+                process.send(signal.SIGTERM)
+                assert process.wait() == 0
+            assert process.printed() == process.errors() == []
+
+
 async def test_only_so_many_blocks_are_kept(files: Path, tmp_path: Path) -> None:
     arguments = ("--data", tmp_path, "--keep-blocks", 512, "--blocks", files / "700.chain")
     async with running_node(*arguments) as process:
@@ -298,6 +310,23 @@ def test_a_store_that_fails_ends_the_node(
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 1
     assert said.err == "aelf-p2p run: the node ended: the disk is gone\n"
+
+
+@pytest.mark.parametrize(("listens", "status"), [(True, 1), (False, 2)])
+def test_each_of_several_errors_is_told(
+    listens: bool, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fail(*arguments: Any) -> None:
+        arguments[-1].listens = listens
+        raise ExceptionGroup("two", [StoreError("the disk is gone"), StoreError("and the other")])
+
+    monkeypatch.setattr(run_command, "_live", fail)
+    assert cli.main(["run", *EPHEMERAL]) == status
+    before = "aelf-p2p run: the node ended" if listens else "aelf-p2p run"
+    assert capsys.readouterr().err.splitlines() == [
+        f"{before}: the disk is gone",
+        f"{before}: and the other",
+    ]
 
 
 # --- the network ----------------------------------------------------------------------------------
@@ -366,6 +395,26 @@ async def test_only_so_many_peers_are_taken_in() -> None:
             await second.connect(process.address)
 
 
+async def test_how_many_peers_of_a_host_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of loopback is excepted, so that it is looked at on the way to the node."""
+    given: list[NetworkOptions] = []
+
+    @asynccontextmanager
+    async def open_node(*, options: NetworkOptions, **arguments: Any) -> AsyncIterator[None]:
+        given.append(options)
+        yield
+
+    monkeypatch.setattr(node_options, "open_node", open_node)
+    parser = Parser()
+    node_options.add_node_options(parser)
+    for arguments in ([], ["--max-peers-per-host", "3"], ["--max-peers-per-host", "0"]):
+        options = parser.parse_args([*EPHEMERAL, *arguments])
+        async with node_options.open_described_node(options, MINER):
+            pass
+    assert [each.max_peers_per_host for each in given] == [1, 3, 0]
+    assert {each.max_peers for each in given} == {25}
+
+
 async def test_what_a_handshake_says() -> None:
     async with our_node(chain_id="tDVW") as (node, events):
         said = ("--announce-port", 7001, "--node-version", "1.5.0.0", "--chain-id", "tDVW")
@@ -405,7 +454,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--boot-node"], "argument --boot-node: expected at least one argument"),
         (["--authorized-key", "04"], "argument --authorized-key: a key of 1 bytes"),
         (["--authorized-key", "key"], "argument --authorized-key: 'key' is not hex"),
-        (["--chain-id", "AELF0"], "argument --chain-id: chain id 'AELF0'"),
+        (["--chain-id", "AELF0"], "argument --chain-id: chain id: 'AELF0'"),
         (["--max-peers", "-1"], "argument --max-peers: -1 is not between 0"),
         (["--keep-blocks", "511"], "argument --keep-blocks: 511 is not between 512 and "),
         (["--transport", "udp"], "argument --transport: invalid choice: 'udp'"),
@@ -499,7 +548,7 @@ def test_the_data_of_another_process(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_data_that_is_no_directory(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, *EPHEMERAL, "--data", files / "password")
-    assert said == f"{files / 'password'}: File exists"
+    assert said == f"{files / 'password'}: it is not a directory"
 
 
 def test_keeping_blocks_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
@@ -511,103 +560,3 @@ def test_a_process_says_the_same() -> None:
         assert process.wait() == 2
         assert process.printed() == []
         assert process.errors() == ["aelf-p2p run: --keep-blocks needs --data"]
-
-
-# --- signals --------------------------------------------------------------------------------------
-
-
-@either_signal
-async def test_a_signal_ends_a_block_as_if_it_were_done(number: signal.Signals) -> None:
-    async with ended_by_signals() as ended:
-        signal.raise_signal(number)
-        await trio.Event().wait()
-    assert ended.by is number
-
-
-async def test_further_signals_do_not_disturb_a_goodbye() -> None:
-    said: list[str] = []
-    async with ended_by_signals() as ended:
-        try:
-            signal.raise_signal(signal.SIGTERM)
-            await trio.Event().wait()
-        finally:
-            with trio.CancelScope(shield=True):
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.raise_signal(number)
-                    await trio.testing.wait_all_tasks_blocked()
-                    said.append("goodbye")
-    assert said == ["goodbye", "goodbye"]
-    assert ended.by is signal.SIGTERM
-
-
-async def test_a_block_that_ends_by_itself() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    async with ended_by_signals() as ended:
-        pass
-    assert ended.by is None
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    with pytest.raises(ValueError, match="from the block"):
-        async with ended_by_signals():
-            raise ValueError("from the block")
-
-
-# --- the log --------------------------------------------------------------------------------------
-
-LEVELS = ["debug", "info", "warning", "error"]
-
-
-@contextmanager
-def configured(level: str) -> Iterator[None]:
-    """Logging configured as in a new process; in this one pytest has its handlers."""
-    root = logging.getLogger()
-    handlers, level_before = root.handlers[:], root.level
-    root.handlers[:] = []
-    try:
-        configure_logging(level)
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level_before)
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_what_is_logged(level: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with configured(level):
-        for each in LEVELS:
-            getattr(logging.getLogger("aelf_p2p.of.tests"), each)("so much: %d", 7)
-    said = capsys.readouterr()
-    assert said.out == ""
-    lines = said.err.splitlines()
-    matches = [LOG_LINE.match(line) for line in lines]
-    assert [match[1].lower() for match in matches if match] == LEVELS[LEVELS.index(level) :]
-    assert all(line.endswith(" aelf_p2p.of.tests: so much: 7") for line in lines)
-
-
-def test_the_log_has_the_time_in_utc(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TZ", "XXX-05")  # five hours east
-    time.tzset()
-    try:
-        with configured("info"):
-            before = datetime.now(UTC)
-            logging.getLogger("aelf_p2p").info("now")
-            after = datetime.now(UTC)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    logged = datetime.fromisoformat(capsys.readouterr().err.split()[0])
-    assert before - timedelta(milliseconds=1) <= logged <= after
-
-
-def test_a_node_logs_what_it_is_told_to() -> None:
-    with start_node("--log-level", "error") as process:
-        assert process.end() == 0
-        assert process.logged() == process.errors() == []
-    with start_node("--log-level", "debug") as process:
-        address = Endpoint.parse_untrusted(process.address)
-        with closing(socket.create_connection((address.host, address.port))) as stranger:
-            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            assert "DEBUG" in process.wait_logged("127.0.0.1:")
-        assert process.end() == 0
-        assert process.errors() == []

@@ -16,7 +16,7 @@ from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.contracts import Peer
 from aelf_p2p.core.errors import AelfP2PError
 from aelf_p2p.core.identity import Identity
-from aelf_p2p.core.kernel_events import BlockAccepted
+from aelf_p2p.core.kernel_events import BlockAccepted, TransactionAccepted
 from aelf_p2p.core.single_error import each_error
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.node import Node
@@ -25,6 +25,7 @@ from aelf_p2p.ops.devnet.messages import Lines, Status
 from aelf_p2p.ops.exit_status import DONE, FAILED
 from aelf_p2p.ops.logs import add_log_level, configure_logging
 from aelf_p2p.ops.node_options import add_node_options, open_described_node
+from aelf_p2p.ops.output import drop_unwritten, say, tell
 from aelf_p2p.ops.passwords import identity_of
 from aelf_p2p.ops.run import listening_line
 from aelf_p2p.ops.signals import ended_by_signals
@@ -46,10 +47,10 @@ def main() -> int:
         trio.run(_live, options, identity_of(options))
     except* AelfP2PError as group:
         for error in each_error(group):
-            print(f"devnet node: {error}", file=sys.stderr)
+            say(f"devnet node: {error}")
         status = FAILED
-    except* BrokenPipeError:  # the driver is gone
-        status = FAILED
+    finally:
+        drop_unwritten()
     return status
 
 
@@ -61,9 +62,9 @@ async def _live(options: argparse.Namespace, identity: Identity) -> None:
         trio.open_nursery() as nursery,
     ):
         with node.subscribe() as events:
-            print(listening_line(node), flush=True)
+            tell(listening_line(node))
             nursery.start_soon(_tell_status, node)
-            nursery.start_soon(_tell_blocks, events)
+            nursery.start_soon(_tell_accepted, events)
             await _obey(Lines(commands), node, identity)
             nursery.cancel_scope.cancel()
 
@@ -80,11 +81,19 @@ async def _obey(commands: Lines, node: Node, identity: Identity) -> None:
                 kernel.submit_transaction(Transaction.parse_untrusted(bytes.fromhex(raw)))
 
 
-async def _tell_blocks(events: Subscription) -> None:
+async def _tell_accepted(events: Subscription) -> None:
     async for event in events:
-        if isinstance(event, BlockAccepted):
-            block = event.block
-            _tell("accepted", height=block.height, hash=block.hash.hex(), at_ns=time.time_ns())
+        match event:
+            case TransactionAccepted(transaction):
+                _tell("transaction", id=transaction.id.hex())
+            case BlockAccepted(block):
+                _tell(
+                    "block",
+                    height=block.height,
+                    hash=block.hash.hex(),
+                    made_ns=block.time_ns,
+                    at_ns=time.time_ns(),
+                )
 
 
 async def _tell_status(node: Node) -> None:
@@ -111,7 +120,7 @@ async def _tell_status(node: Node) -> None:
 
 
 def _tell(event: str, **content: object) -> None:
-    print(json.dumps({"event": event, **content}), flush=True)
+    tell(json.dumps({"event": event, **content}))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 import argparse
 import shutil
-import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
@@ -11,13 +12,14 @@ import trio
 from aelf_p2p.core.errors import AelfP2PError, MisuseError
 from aelf_p2p.core.single_error import each_error
 from aelf_p2p.core.transaction import Transaction
-from aelf_p2p.ops.arguments import Commands, seconds, whole_number
+from aelf_p2p.ops.arguments import Commands, named_path, seconds, whole_number
 from aelf_p2p.ops.devnet.chains import compare, read_chain
 from aelf_p2p.ops.devnet.processes import NodeProcess, open_devnet
 from aelf_p2p.ops.devnet.report import Report
 from aelf_p2p.ops.devnet.scenario import Plan, drive
 from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
 from aelf_p2p.ops.node_options import add_transport
+from aelf_p2p.ops.output import OutputError, say, tell
 from aelf_p2p.ops.signals import ended_by_signals
 from aelf_p2p.testing.vectors import load_vectors
 
@@ -31,9 +33,10 @@ def add_parser(commands: Commands) -> None:
             "Run a network of nodes, each a process with a key and a data directory of its own, "
             "over real sockets on loopback. Connected in a ring, they follow the chain of one "
             "producer, who makes blocks out of real AElf transactions that other nodes broadcast. "
-            "One node joins late and downloads the chain; one is killed (-9) halfway and comes "
-            "back. Ends with status 0 when all directories then hold the same chain, checked anew, "
-            "with every transaction."
+            "After a third of the blocks one node joins late and downloads the chain; after half "
+            "of them one is killed (-9), which comes back after three quarters. Ends with "
+            "status 0 when all directories then hold the same chain, checked anew, with every "
+            "transaction."
         ),
     )
     parser.add_argument(
@@ -56,7 +59,7 @@ def add_parser(commands: Commands) -> None:
     add_transport(parser)
     parser.add_argument(
         "--data",
-        type=Path,
+        type=named_path,
         metavar="DIR",
         help="a new directory for the nodes' keys, data and logs; without it they are in a "
         "temporary one, which is left behind only when something goes wrong",
@@ -66,25 +69,39 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the network, print what happens, and return the exit status."""
-    directory = _make_directory(options.data)
     report = Report()
-    status: int = trio.run(_run, options, directory, report)
-    if report.faults:
-        print(f"the nodes' data and logs are in {directory}", file=sys.stderr)
-    elif options.data is None:
-        shutil.rmtree(directory)
+    with _directory(options.data, report) as directory:
+        status: int = trio.run(_run, options, directory, report)
     return status
 
 
-def _make_directory(path: Path | None) -> Path:
-    if path is None:
-        return Path(tempfile.mkdtemp(prefix="aelf-p2p-devnet-"))
+@contextmanager
+def _directory(path: Path | None, report: Report) -> Iterator[Path]:
+    """A new directory; a temporary one goes at the end, unless something went wrong in it."""
+    directory = _make_directory(path)
+    is_left = True
     try:
+        yield directory
+        is_left = bool(report.faults)
+    except (KeyboardInterrupt, OutputError):
+        is_left = False
+        raise
+    finally:
+        if is_left:
+            say(f"the nodes' data and logs are in {directory}")
+        elif path is None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _make_directory(path: Path | None) -> Path:
+    try:
+        if path is None:
+            return Path(tempfile.mkdtemp(prefix="aelf-p2p-devnet-"))
         path.mkdir(parents=True)
     except FileExistsError as error:
         raise MisuseError(f"{path}: exists already; the nodes need a new directory") from error
     except OSError as error:
-        raise MisuseError(f"{path}: {error.strerror}") from error
+        raise MisuseError(f"{path or tempfile.gettempdir()}: {error.strerror}") from error
     return path
 
 
@@ -97,15 +114,15 @@ async def _run(options: argparse.Namespace, directory: Path, report: Report) -> 
         [Transaction.parse_untrusted(raw) for raw in known.values()],
     )
     shared = ["--transport", options.transport, *(["--insecure"] if options.insecure else [])]
-    nodes = [NodeProcess(index, directory, shared) for index in range(plan.nodes)]
+    nodes: list[NodeProcess] = []
     began = trio.current_time()
-    print(
+    tell(
         f"{plan.nodes} nodes over {options.transport}, {plan.blocks} blocks, "
-        f"{len(known)} transactions",
-        flush=True,
+        f"{len(known)} transactions"
     )
     async with ended_by_signals() as ended:
         try:
+            nodes += (NodeProcess(index, directory, shared) for index in range(plan.nodes))
             async with open_devnet(nodes) as network:
                 await drive(network, plan, report)
             chains = [await read_chain(node.data) for node in nodes]
@@ -114,6 +131,6 @@ async def _run(options: argparse.Namespace, directory: Path, report: Report) -> 
             report.faults += map(str, each_error(group))
         report.summarise(nodes, trio.current_time() - began)
     if ended.by is not None:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         return of_signal(ended.by)
     return FAILED if report.faults else DONE

@@ -1,9 +1,11 @@
 """What the nodes of a devnet and their driver tell each other: JSON, a line each, over pipes.
 
-A node begins with the line that ``aelf-p2p run`` prints when it listens. Then come
+A node begins with the line that ``aelf-p2p run`` prints when it listens. Then come, the last two
+for what it accepts,
 
     {"event": "status", "height": 7, "peers": 2, "queued": 0, "acknowledged": 51, "lost": 0}
-    {"event": "accepted", "height": 8, "hash": hex, "at_ns": unix nanoseconds}
+    {"event": "transaction", "id": hex}
+    {"event": "block", "height": 8, "hash": hex, "made_ns": unix nanoseconds, "at_ns": likewise}
 
 and it is told ``{"command": "mine"}`` or ``{"command": "submit", "transaction": hex}``. The first
 status says what it has before it joins the network. It ends when its stdin does.

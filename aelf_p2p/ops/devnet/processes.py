@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,13 @@ from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops.devnet.messages import Lines, Status
 
+CHILD = ("-P", "-m", "aelf_p2p.ops.devnet.child")
+"""What Python runs; -P: nothing that lies in the working directory."""
+START_TIMEOUT_S = 30.0
+MINE_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0
 POLITE_S = 5.0
-"""So long may a process take to end when it is told to; then it is killed."""
+"""So long may a process take to end when something went wrong; then it is killed."""
 
 
 class DevnetError(AelfP2PError):
@@ -42,8 +47,11 @@ class NodeProcess:
         self.status = Status()
         self.opened_at_height = 0
         """What its chain had when its process began."""
-        self.arrivals: dict[str, int] = {}
-        """When it accepted each block: unix nanoseconds, by the hash in hex."""
+        self.transaction_ids: set[str] = set()
+        """Of those that it has accepted, in hex."""
+        self.propagation_s: dict[str, float] = {}
+        """How long each block that it accepted took from its maker's clock to here, by its hash in
+        hex."""
         self._options = options
         self._key = directory / f"node{index}.key"
         write_key_file(self._key, seal_key(Identity.generate(), None))
@@ -89,19 +97,21 @@ class NodeProcess:
             raise DevnetError(f"{self} did not come up: {self._last_words()}")
 
     async def _open(self, boot_nodes: Sequence[str]) -> trio.Process:
-        command = [sys.executable, "-m", "aelf_p2p.ops.devnet.child"]
-        command += ["--key", str(self._key), "--data", str(self.data)]
+        command = [sys.executable, *CHILD, "--key", str(self._key), "--data", str(self.data)]
         command += ["--listen", "127.0.0.1:0", *self._options]
         if boot_nodes:
             command += ["--boot-node", *boot_nodes]
-        with self.log.open("ab") as log:
-            return await trio.lowlevel.open_process(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the driver, which ends its nodes politely
-            )
+        try:
+            with self.log.open("ab") as log:
+                return await trio.lowlevel.open_process(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,  # signals are for the driver, which ends its nodes
+                )
+        except OSError as error:
+            raise DevnetError(f"{self} cannot be started: {error}") from error
 
     def _note(self, message: dict[str, Any]) -> None:
         match message:
@@ -114,8 +124,10 @@ class NodeProcess:
                     acknowledged=status.acknowledged + self._before.acknowledged,
                     lost=status.lost + self._before.lost,
                 )
-            case {"event": "accepted", "height": height, "hash": block_hash, "at_ns": at_ns}:
-                self.arrivals.setdefault(block_hash, at_ns)
+            case {"event": "transaction", "id": transaction_id}:
+                self.transaction_ids.add(transaction_id)
+            case {"event": "block", "height": height, "hash": block_hash, **times}:
+                self.propagation_s.setdefault(block_hash, (times["at_ns"] - times["made_ns"]) / 1e9)
                 self.status = replace(self.status, height=max(height, self.status.height))
         self._tell()
 
@@ -124,7 +136,10 @@ class NodeProcess:
         self._told = trio.Event()
 
     def _last_words(self) -> str:
-        lines = self.log.read_text("utf-8", "replace").splitlines()
+        try:
+            lines = self.log.read_text("utf-8", "replace").splitlines()
+        except OSError as error:
+            lines = [f"its log cannot be read: {error.strerror}"]
         words = lines[-1] if lines else "it said nothing"
         return f"status {self._exit_status}, {words} (log: {self.log})"
 
@@ -134,7 +149,7 @@ class NodeProcess:
         """Let it make a block out of its transactions, and wait for that."""
         height = self.status.height + 1
         await self._send({"command": "mine"})
-        await self.wait_height(height, timeout_s=POLITE_S)
+        await self.wait_height(height, timeout_s=MINE_TIMEOUT_S)
 
     async def submit(self, transaction: Transaction) -> None:
         """Give it a transaction, which it checks and broadcasts."""
@@ -151,15 +166,38 @@ class NodeProcess:
 
     async def wait_height(self, height: int, *, timeout_s: float) -> None:
         """Wait until its chain has a height. Raises DevnetError when it ends, or takes too long."""
+        await self._wait(
+            lambda: self.status.height >= height,
+            lambda: f"is at height {self.status.height}, not at {height}",
+            timeout_s,
+        )
+
+    async def wait_peers(self, count: int, *, timeout_s: float) -> None:
+        """Wait until it has so many peers. Raises DevnetError as :meth:`wait_height`."""
+        await self._wait(
+            lambda: self.status.peers >= count,
+            lambda: f"has {self.status.peers} of {count} peers",
+            timeout_s,
+        )
+
+    async def wait_transactions(self, ids: set[str], *, timeout_s: float) -> None:
+        """Wait until it has accepted transactions, by their ids in hex. Raises DevnetError as
+        :meth:`wait_height`."""
+        await self._wait(
+            lambda: self.transaction_ids >= ids,
+            lambda: f"has {len(ids & self.transaction_ids)} of {len(ids)} transactions",
+            timeout_s,
+        )
+
+    async def _wait(
+        self, is_true: Callable[[], bool], otherwise: Callable[[], str], timeout_s: float
+    ) -> None:
         with trio.move_on_after(timeout_s):
-            while self.status.height < height:
+            while not is_true():
                 self._running()
                 await self._told.wait()
-            return
-        raise DevnetError(
-            f"{self} is at height {self.status.height}, not at {height}, after {timeout_s:g} s "
-            f"(log: {self.log})"
-        )
+        if not is_true():
+            raise DevnetError(f"{self} {otherwise()} after {timeout_s:g} s (log: {self.log})")
 
     async def kill(self) -> None:
         """kill -9, and wait until it is gone."""
@@ -173,12 +211,13 @@ class NodeProcess:
         """
         began = trio.current_time()
         self._running().terminate()
-        with trio.move_on_after(POLITE_S):
+        with trio.move_on_after(STOP_TIMEOUT_S):
             await self._wait_down()
-            if self._exit_status != 0:
-                raise self._is_down()
-            return trio.current_time() - began
-        raise DevnetError(f"{self} did not end within {POLITE_S:g} s (log: {self.log})")
+        if self.is_up:
+            raise DevnetError(f"{self} did not end within {STOP_TIMEOUT_S:g} s (log: {self.log})")
+        if self._exit_status != 0:
+            raise self._is_down()
+        return trio.current_time() - began
 
     async def _wait_down(self) -> None:
         while self.is_up:
@@ -214,10 +253,16 @@ class Devnet:
     async def start(self, index: int, boot_nodes: Sequence[int]) -> None:
         """Start a node with others as its boot nodes; again, with the data it had.
 
-        Raises DevnetError when it does not come up.
+        Raises DevnetError when it does not come up in time.
         """
+        node = self.nodes[index]
         addresses = [self.nodes[other].address for other in boot_nodes]
-        await self._nursery.start(self.nodes[index].live, addresses)
+        with trio.move_on_after(START_TIMEOUT_S) as waiting:
+            await self._nursery.start(node.live, addresses)
+        if waiting.cancelled_caught:
+            raise DevnetError(
+                f"{node} did not come up within {START_TIMEOUT_S:g} s (log: {node.log})"
+            )
 
 
 @asynccontextmanager

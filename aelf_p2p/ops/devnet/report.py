@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from aelf_p2p.ops.devnet.processes import NodeProcess
 from aelf_p2p.ops.figures import median_and_p99
+from aelf_p2p.ops.output import tell
 
 MOST_COLUMNS = 10
 """Of more nodes, only the lowest and the highest are shown."""
@@ -15,7 +16,9 @@ class Report:
     """What was measured, and what went wrong."""
 
     propagation_s: list[float] = field(default_factory=list)
-    """Of each block from its producer to each node that was up all the time."""
+    """Of each block, from its maker's clock to each other node that was up all the time."""
+    expected_deliveries: int = 0
+    """How many those are, if none is missing."""
     late: str = "was not reached"
     back: str = "was not reached"
     chains: str = "were not compared"
@@ -30,27 +33,27 @@ class Report:
             median_s, p99_s = median_and_p99(self.propagation_s)
             propagation = (
                 f"p50 {median_s * 1000:.0f} ms, p99 {p99_s * 1000:.0f} ms "
-                f"(of {len(self.propagation_s)} deliveries of blocks)"
+                f"({len(self.propagation_s)} of {self.expected_deliveries} deliveries of blocks)"
             )
         acknowledged = sum(node.status.acknowledged for node in nodes)
         lost = sum(node.status.lost for node in nodes)
-        print(f"chains          {self.chains}")
-        print(f"transactions    {self.transactions}")
-        print(f"propagation     {propagation}")
-        print(f"late joiner     {self.late}")
-        print(f"killed and back {self.back}")
-        print(f"broadcasts      {acknowledged} acknowledged, {lost} lost")
-        print(f"stop            {self.stopped}")
-        print(f"time            {elapsed_s:.0f} s")
+        tell(f"chains          {self.chains}")
+        tell(f"transactions    {self.transactions}")
+        tell(f"propagation     {propagation}")
+        tell(f"late joiner     {self.late}")
+        tell(f"killed and back {self.back}")
+        tell(f"broadcasts      {acknowledged} acknowledged, {lost} lost")
+        tell(f"stop            {self.stopped}")
+        tell(f"time            {elapsed_s:.0f} s")
         for fault in self.faults:
-            print(f"FAILED          {fault}")
-        print("failed" if self.faults else "ok", flush=True)
+            tell(f"FAILED          {fault}")
+        tell("failed" if self.faults else "ok")
 
 
 def print_heading(nodes: Sequence[NodeProcess]) -> None:
     """Name the columns of the progress."""
     wide = 5 * min(len(nodes), MOST_COLUMNS)
-    print(f"{'time':>7}  {'heights':>{wide}}  {'peers':>{wide}}  queued  delivered")
+    tell(f"{'time':>7}  {'heights':>{wide}}  {'peers':>{wide}}  queued  delivered")
 
 
 def print_progress(nodes: Sequence[NodeProcess], elapsed_s: float) -> None:
@@ -59,7 +62,7 @@ def print_progress(nodes: Sequence[NodeProcess], elapsed_s: float) -> None:
     peers = _columns([node.status.peers if node.is_up else None for node in nodes])
     queued = sum(node.status.queued for node in nodes if node.is_up)
     delivered = sum(node.status.acknowledged for node in nodes)
-    print(f"{elapsed_s:6.1f}s  {heights}  {peers}  {queued:6d}  {delivered:9d}", flush=True)
+    tell(f"{elapsed_s:6.1f}s  {heights}  {peers}  {queued:6d}  {delivered:9d}")
 
 
 def _columns(values: Sequence[int | None]) -> str:

@@ -9,9 +9,11 @@ import trio
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops.devnet.processes import Devnet
 from aelf_p2p.ops.devnet.report import Report, print_heading, print_progress
+from aelf_p2p.ops.output import tell
 
 PRODUCER = 0
 PROGRESS_PERIOD_S = 2.0
+CONNECTING_S = 30.0
 SETTLING_S = 30.0
 
 
@@ -36,10 +38,7 @@ class Plan:
 
     @property
     def steady(self) -> list[int]:
-        """The nodes that are up all the time, the producer left out; transactions come from them.
-
-        All transactions are sent while there are still blocks to come.
-        """
+        """Those that are up all the time, the producer left out; transactions come from them."""
         return [index for index in range(1, self.late) if index != self.victim]
 
     def neighbours(self, index: int) -> list[int]:
@@ -55,7 +54,10 @@ async def drive(network: Devnet, plan: Plan, report: Report) -> None:
     began = trio.current_time()
     for index in range(plan.late):
         await network.start(index, [index - 1] if index else [])
-        print(f"node {index} listens on {network.nodes[index].address}", flush=True)
+        tell(f"node {index} listens on {network.nodes[index].address}")
+    for index in range(plan.late):
+        neighbours = 1 if index in (0, plan.late - 1) else 2  # the late one will close the ring
+        await network.nodes[index].wait_peers(neighbours, timeout_s=CONNECTING_S)
     print_heading(network.nodes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_show_progress, network, began)
@@ -64,12 +66,9 @@ async def drive(network: Devnet, plan: Plan, report: Report) -> None:
             await node.wait_height(plan.blocks, timeout_s=SETTLING_S)
         nursery.cancel_scope.cancel()
     print_progress(network.nodes, trio.current_time() - began)
-    producer = network.nodes[PRODUCER]
-    for block_hash, mined_ns in producer.arrivals.items():
-        for index in plan.steady:
-            arrived_ns = network.nodes[index].arrivals.get(block_hash)
-            if arrived_ns is not None:
-                report.propagation_s.append((arrived_ns - mined_ns) / 1e9)
+    report.expected_deliveries = plan.blocks * len(plan.steady)
+    for index in plan.steady:
+        report.propagation_s += network.nodes[index].propagation_s.values()
     await _stop_all(network, report)
 
 
@@ -89,6 +88,9 @@ async def _grow_chain(network: Devnet, plan: Plan, report: Report) -> None:
         await trio.sleep(plan.block_interval_s)
         for _ in range(min(share, len(unsent))):
             await network.nodes[rng.choice(plan.steady)].submit(unsent.pop())
+        if height == plan.blocks:  # which takes all that are left
+            ids = {transaction.id.hex() for transaction in plan.transactions}
+            await producer.wait_transactions(ids, timeout_s=SETTLING_S)
         await producer.mine()
         if height == plan.blocks // 3:
             report.late = await _catch_up(network, plan, plan.late)
@@ -105,15 +107,18 @@ async def _catch_up(network: Devnet, plan: Plan, index: int) -> str:
     began = trio.current_time()
     goal = network.nodes[PRODUCER].status.height
     missing = goal - node.opened_at_height
-    print(f"{node} joins with {node.opened_at_height} blocks, {missing} behind", flush=True)
+    tell(f"{node} joins with {node.opened_at_height} blocks, {missing} behind")
     await node.wait_height(goal, timeout_s=SETTLING_S)
-    return f"caught up with {missing} blocks in {trio.current_time() - began:.2f} s"
+    took_s = trio.current_time() - began
+    for neighbour in (index, *plan.neighbours(index)):  # the ring is closed
+        await network.nodes[neighbour].wait_peers(2, timeout_s=CONNECTING_S)
+    return f"caught up with {missing} blocks in {took_s:.2f} s"
 
 
 async def _kill(network: Devnet, plan: Plan) -> None:
     victim = network.nodes[plan.victim]
     await victim.kill()
-    print(f"{victim} is killed (-9) at height {victim.status.height}", flush=True)
+    tell(f"{victim} is killed (-9) at height {victim.status.height}")
 
 
 async def _come_back(network: Devnet, plan: Plan, report: Report) -> str:

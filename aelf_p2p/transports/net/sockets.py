@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import trio
 
-from aelf_p2p.core.endpoint import Endpoint, normalise_host
+from aelf_p2p.core.endpoint import MAX_PORT, Endpoint, normalise_host
 from aelf_p2p.core.errors import ConnectionLostError, MisuseError
 from aelf_p2p.core.single_error import single_error_as_itself
 
@@ -34,7 +34,7 @@ async def open_listeners(host: str, port: int) -> tuple[list[trio.SocketListener
     Raises MisuseError with the system's reason.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if not 0 <= port <= 65535:
+    if not 0 <= port <= MAX_PORT:
         raise MisuseError(f"cannot listen on {where}: no such port")
     try:
         addresses = await _addresses(normalise_host(host))

@@ -1,0 +1,164 @@
+"""The processes of a devnet: what they tell, and what becomes of those that break down."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import trio
+
+from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.ops.devnet import processes
+from aelf_p2p.ops.devnet.messages import Status
+from aelf_p2p.ops.devnet.processes import DevnetError, NodeProcess, open_devnet
+from aelf_p2p.testing.vectors import load_vectors
+from tests.ops.processes import WAIT_S, pids_of
+
+LISTENING = json.dumps({"event": "listening", "address": "127.0.0.1:7000", "public_key": "04"})
+
+
+def status_line(**content: int) -> str:
+    return json.dumps({"event": "status", "height": 0, "peers": 0, "queued": 0, **content})
+
+
+def run_instead(monkeypatch: pytest.MonkeyPatch, program: str, *lines: str) -> None:
+    """Nodes are processes that say some lines, and then do something else."""
+    said = f"print({chr(10).join(lines)!r}, flush=True)" if lines else ""
+    monkeypatch.setattr(
+        processes, "CHILD", ("-c", f"import signal, sys\n{program.format(say=said)}\n")
+    )
+
+
+async def test_a_node_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    node = NodeProcess(0, tmp_path, ["--chain-id", "nonsense"])
+    async with open_devnet([node]) as network:
+        with pytest.raises(DevnetError) as caught:
+            await network.start(0, [])
+        assert not node.is_up
+    assert str(caught.value).startswith(
+        "node 0 did not come up: status 2, devnet node: argument --chain-id: "
+    )
+
+
+async def test_a_process_that_breaks_down_is_told_to_whoever_waits(tmp_path: Path) -> None:
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        await network.start(0, [])
+        assert (node.status.height, node.opened_at_height) == (0, 0)
+        await node.mine()
+        assert node.status.height == len(node.propagation_s) == 1
+        with pytest.raises(DevnetError, match="node 0 is at height 1, not at 2 after"):
+            await node.wait_height(2, timeout_s=0.01)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect_end, node)
+            [pid] = pids_of(tmp_path)
+            assert os.getsid(pid) == pid  # no Ctrl-C for the driver is for it
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(DevnetError, match="node 0 has ended: status -9"):
+            await node.mine()
+        # and it comes back with what it had
+        await network.start(0, [])
+        assert node.opened_at_height == 1
+        assert await node.stop() < WAIT_S
+        with pytest.raises(DevnetError, match="node 0 has ended: status 0"):
+            await node.stop()
+
+
+async def expect_end(node: NodeProcess) -> None:
+    with pytest.raises(DevnetError, match="node 0 has ended: status -9"):
+        await node.wait_height(2, timeout_s=WAIT_S)
+
+
+async def test_a_transaction_is_in_the_next_block(tmp_path: Path) -> None:
+    vector = load_vectors().transactions[0]
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        await network.start(0, [])
+        with pytest.raises(DevnetError, match=r"node 0 has 0 of 1 transactions after 0\.01 s"):
+            await node.wait_transactions({vector.id.hex()}, timeout_s=0.01)
+        await node.submit(Transaction.parse_untrusted(vector.raw))
+        await node.wait_transactions({vector.id.hex()}, timeout_s=WAIT_S)
+        assert node.transaction_ids == {vector.id.hex()}
+        await node.mine()
+        [propagation_s] = node.propagation_s.values()
+        assert 0 < propagation_s < WAIT_S
+
+
+async def test_processes_that_are_told_of_each_other_are_peers(tmp_path: Path) -> None:
+    nodes = [NodeProcess(index, tmp_path, []) for index in range(2)]
+    async with open_devnet(nodes) as network:
+        await network.start(0, [])
+        with pytest.raises(DevnetError, match=r"node 0 has 0 of 1 peers after 0\.01 s"):
+            await nodes[0].wait_peers(1, timeout_s=0.01)
+        await network.start(1, [0])
+        for node in nodes:
+            await node.wait_peers(1, timeout_s=WAIT_S)
+
+
+async def test_one_that_does_not_come_up_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_instead(monkeypatch, "{say}\nsys.stdin.read()", LISTENING)
+    monkeypatch.setattr(processes, "START_TIMEOUT_S", 0.01)
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        with pytest.raises(DevnetError) as caught:
+            await network.start(0, [])
+    assert str(caught.value) == f"node 0 did not come up within 0.01 s (log: {node.log})"
+    assert pids_of(tmp_path) == []
+
+
+async def test_one_that_cannot_even_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = NodeProcess(0, tmp_path, [])
+    node.log = tmp_path / "nowhere" / "log"
+    async with open_devnet([node]) as network:
+        with pytest.raises(DevnetError, match=r"node 0 cannot be started: .*nowhere/log"):
+            await network.start(0, [])
+
+
+async def test_one_that_does_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{say}\nwhile True: signal.pause()"
+    run_instead(monkeypatch, deaf, LISTENING, status_line())
+    monkeypatch.setattr(processes, "STOP_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(processes, "POLITE_S", 0.01)
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        await network.start(0, [])
+        with pytest.raises(DevnetError, match=r"node 0 did not end within 0\.01 s"):
+            await node.stop()
+        assert node.is_up
+    assert pids_of(tmp_path) == []
+
+
+async def test_one_that_ends_with_another_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n{say}\nsys.stdin.read()"
+    run_instead(monkeypatch, fails, LISTENING, status_line())
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        await network.start(0, [])
+        with pytest.raises(DevnetError, match="node 0 has ended: status 3, it said nothing"):
+            await node.stop()
+
+
+async def test_what_earlier_processes_counted_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = status_line(height=7, peers=2, queued=4, acknowledged=5, lost=1)
+    run_instead(monkeypatch, "{say}\nsys.stdin.read()", LISTENING, counted)
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        for times in (1, 2, 3):
+            await network.start(0, [])
+            assert node.status == Status(
+                height=7, peers=2, queued=4, acknowledged=5 * times, lost=times
+            )
+            await node.kill()
+            assert not node.is_up
+            assert (node.status.acknowledged, node.status.lost) == (5 * times, times)
