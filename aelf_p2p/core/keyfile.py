@@ -121,10 +121,12 @@ def write_key_file(path: str | os.PathLike[str], data: bytes, *, overwrite: bool
             os.fsync(descriptor)
         if overwrite:
             fresh.replace(target)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             fresh.unlink()
-        raise KeyFileError(f"{target}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise KeyFileError(f"{target}: {error.strerror}") from error
+        raise
 
 
 def read_key_file(path: str | os.PathLike[str], password: Password) -> Identity:

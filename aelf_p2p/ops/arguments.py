@@ -3,8 +3,9 @@
 import argparse
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -13,8 +14,8 @@ from aelf_p2p.core.endpoint import DEFAULT_PORT, MAX_PORT, Endpoint, split_host_
 from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.core.identity import scheme_of_untrusted
 from aelf_p2p.core.version import own_version
-from aelf_p2p.ops.exit_status import WRONGLY_CALLED
-from aelf_p2p.ops.output import say
+from aelf_p2p.ops.exit_status import DONE, WRONGLY_CALLED
+from aelf_p2p.ops.output import say, tell
 
 T = TypeVar("T")
 
@@ -41,6 +42,22 @@ class Parser(argparse.ArgumentParser):
         """Print the message, and exit with status 2."""
         say(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(WRONGLY_CALLED)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help to stdout, however it takes that."""
+        tell(self.format_help().rstrip("\n"))
+
+
+class TellVersion(argparse.Action):
+    """An option that says the program's version, and ends it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, *parsed: object) -> None:
+        """The option was given."""
+        tell(version("aelf-p2p"))
+        raise SystemExit(DONE)
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

@@ -1,7 +1,7 @@
 """The command ``aelf-p2p``."""
 
+import signal
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from aelf_p2p.core.errors import (
     AelfP2PError,
@@ -12,11 +12,11 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.single_error import each_error
 from aelf_p2p.ops import keygen, make_chain, run, simulate
-from aelf_p2p.ops.arguments import Parser
+from aelf_p2p.ops.arguments import Parser, TellVersion
 from aelf_p2p.ops.devnet import command as devnet
 from aelf_p2p.ops.exit_status import FAILED, WRONGLY_CALLED, of_signal
-from aelf_p2p.ops.output import drop_unwritten, say, written_to_stdout
-from aelf_p2p.ops.signals import interrupted_by_signals
+from aelf_p2p.ops.output import drop_unwritten, say
+from aelf_p2p.ops.signals import Interruption, ignore_signals
 
 COMMANDS = (run, keygen, make_chain, devnet, simulate)
 
@@ -29,17 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Raises SystemExit after ``--help`` and ``--version``, and for wrong arguments.
     """
-    interruption = interrupted_by_signals()
+    interruption = Interruption()
     name = "aelf-p2p"
     status = FAILED
     try:
-        with written_to_stdout():  # by --help and --version
-            options = _parser().parse_args(arguments)
+        options = _parser().parse_args(arguments)
         name = f"aelf-p2p {options.command}"
         status = options.run(options)
     except* KeyboardInterrupt:
         say("interrupted")
-        status = of_signal(interruption.by)
+        status = of_signal(interruption.by or signal.SIGINT)
     except* AelfP2PError as group:
         errors = list(each_error(group))
         for error in errors:
@@ -47,13 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if all(isinstance(error, _CALLERS_OWN) for error in errors):
             status = WRONGLY_CALLED
     finally:
+        ignore_signals()
         drop_unwritten()
     return status
 
 
 def _parser() -> Parser:
     parser = Parser(prog="aelf-p2p", description="The network layer of the AElf blockchain.")
-    parser.add_argument("--version", action="version", version=version("aelf-p2p"))
+    parser.add_argument("--version", action=TellVersion)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)

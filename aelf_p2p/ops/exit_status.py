@@ -4,9 +4,9 @@ import signal
 
 DONE = 0
 FAILED = 1
-"""It began, and went wrong."""
+"""It went wrong on the way."""
 WRONGLY_CALLED = 2
-"""It could not begin: its arguments, its files or its port are not right."""
+"""What it was given is not right: its arguments, its files, its port."""
 
 
 def of_signal(number: signal.Signals) -> int:

@@ -2,8 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from aelf_p2p.core.errors import AelfP2PError
 
@@ -12,32 +11,18 @@ class OutputError(AelfP2PError):
     """Stdout takes nothing more; the message says why."""
 
 
-@contextmanager
-def written_to_stdout() -> Iterator[None]:
-    """Around what writes to stdout; it has left this process when the block ends.
-
-    Raises OutputError.
-    """
-    try:
-        try:
-            yield
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-    except OSError as error:
-        raise OutputError(f"stdout: {error.strerror}") from error
-
-
-def tell(line: str) -> None:
-    """A line of what the command was asked for. Raises OutputError.
+def tell(text: str) -> None:
+    """Lines of what the command was asked for. Raises OutputError.
 
     Characters that stdout cannot show, such as those of odd file names, are escaped.
     """
-    with written_to_stdout():
-        if sys.stdout is None:
-            raise OutputError("stdout: it is closed")
-        encoding = sys.stdout.encoding or "ascii"
-        print(line.encode(encoding, "backslashreplace").decode(encoding))
+    if sys.stdout is None:
+        raise OutputError("stdout: it is closed")
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as error:
+        raise OutputError(f"stdout: {error.strerror}") from error
 
 
 def say(line: str) -> None:

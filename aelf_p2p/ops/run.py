@@ -17,7 +17,7 @@ from aelf_p2p.ops.logs import add_log_level, configure_logging
 from aelf_p2p.ops.node_options import add_node_options, open_described_node
 from aelf_p2p.ops.output import say, tell
 from aelf_p2p.ops.passwords import identity_of
-from aelf_p2p.ops.signals import ended_by_signals
+from aelf_p2p.ops.signals import Ending, ended_by_signals
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     life = _Life()
     status = DONE
     try:
-        trio.run(_live, options, identity, life)
+        with ended_by_signals() as ending:
+            trio.run(_live, options, identity, life, ending)
     except* AelfP2PError as group:
         if not life.listens:
             raise
@@ -64,13 +65,16 @@ class _Life:
     listens: bool = False
 
 
-async def _live(options: argparse.Namespace, identity: Identity, life: _Life) -> None:
-    async with ended_by_signals(), open_described_node(options, identity) as node:
-        tell(listening_line(node))
-        life.listens = True
-        while True:
-            await trio.sleep(STATUS_PERIOD_S if node.sync.finished else SYNCING_STATUS_PERIOD_S)
-            log.info("%s", _told(node))
+async def _live(
+    options: argparse.Namespace, identity: Identity, life: _Life, ending: Ending
+) -> None:
+    with ending.cancels():
+        async with open_described_node(options, identity) as node:
+            tell(listening_line(node))
+            life.listens = True
+            while True:
+                await trio.sleep(STATUS_PERIOD_S if node.sync.finished else SYNCING_STATUS_PERIOD_S)
+                log.info("%s", _told(node))
 
 
 def _told(node: Node) -> str:

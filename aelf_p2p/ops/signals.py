@@ -1,109 +1,95 @@
-"""How SIGINT, SIGTERM and SIGHUP end a command: a node politely, anything else by interrupting it.
+"""How SIGINT, SIGTERM and SIGHUP end a command: what runs in trio politely, and anything else by
+interrupting it.
 
-A command that was started to outlive its terminal (``nohup``) ignores SIGHUP.
+What was started to outlive its terminal (``nohup``) ignores SIGHUP, and what a shell has put in the
+background SIGINT; that stays so, but for what runs in trio. Only for the main thread of a process
+that is the command's own.
 """
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import trio
 
-from aelf_p2p.core.single_error import single_error_as_itself
-
 log = logging.getLogger(__name__)
 
-
-def _ending_signals() -> list[signal.Signals]:
-    signals = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    return signals
+SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
 
-@dataclass
 class Interruption:
-    """Which signal a KeyboardInterrupt came from."""
+    """The first signal raises KeyboardInterrupt, and further ones do not disturb what that does."""
 
-    by: signal.Signals = signal.SIGINT
+    def __init__(self) -> None:
+        self.by: signal.Signals | None = None
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._interrupt)
 
-
-def interrupted_by_signals() -> Interruption:
-    """From now on the signals raise KeyboardInterrupt, as SIGINT does: files and terminals are left
-    in order. Only in the main thread."""
-    interruption = Interruption()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        interruption.by = signal.Signals(number)
-        handler = signal.getsignal(signal.SIGINT)  # trio has one that spares its own work
-        if not callable(handler):
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.by is None:
+            self.by = signal.Signals(number)
             raise KeyboardInterrupt
-        handler(signal.SIGINT, frame)
-
-    for number in _ending_signals():
-        if number is not signal.SIGINT:
-            signal.signal(number, interrupt)
-    return interruption
 
 
-@dataclass
-class Ended:
-    """Which signal ended the block, if one did."""
+def ignore_signals() -> None:
+    """To the end of the process: its status is decided."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
-    by: signal.Signals | None = None
 
+class Ending:
+    """The first signal cancels a block in trio, which has then ended as if it were done.
 
-@asynccontextmanager
-async def ended_by_signals() -> AsyncIterator[Ended]:
-    """A block that the signals cancel, and that has then ended as if it were done.
-
-    From the first one on, further ones change nothing, to the end of the process: what it does when
-    it is told to end is its goodbye, and short. Only in the main thread.
+    Further ones change nothing: what a node does when it is told to end is its goodbye, and short.
     """
-    ended = Ended()
-    numbers = _ending_signals()
-    with (
-        _noted(numbers, ended) as noted,
-        trio.open_signal_receiver(*numbers) as signals,
-        single_error_as_itself(),
-    ):
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as scope:
-                nursery.start_soon(_cancel_at_signals, signals, scope, ended)
-                if noted:
-                    _end(scope, ended, noted[0])
-                yield ended
-            nursery.cancel_scope.cancel()
+
+    def __init__(self) -> None:
+        self.by: signal.Signals | None = None
+        self._cancel: Callable[[], None] | None = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The signals' handler."""
+        if self.by is None:
+            self.by = signal.Signals(number)
+            if self._cancel is not None:
+                self._cancel()
+
+    @contextmanager
+    def cancels(self) -> Iterator[None]:
+        """The block, in the trio that :func:`ended_by_signals` is around."""
+        token = trio.lowlevel.current_trio_token()
+        with trio.CancelScope() as scope:
+
+            def end() -> None:
+                assert self.by is not None
+                log.info("%s: stopping", self.by.name)
+                scope.cancel()
+
+            self._cancel = lambda: token.run_sync_soon(end)  # which a handler may do
+            try:
+                if self.by is not None:  # before there was a block
+                    end()
+                yield
+            finally:
+                self._cancel = None
 
 
 @contextmanager
-def _noted(numbers: list[signal.Signals], ended: Ended) -> Iterator[list[int]]:
-    """Around trio's receiver, which puts back the handlers that it found: none of the signals goes
-    by unheard. Those that came outside of it are noted."""
-    noted: list[int] = []
-    found = {number: signal.signal(number, lambda got, _: noted.append(got)) for number in numbers}
+def ended_by_signals() -> Iterator[Ending]:
+    """Around ``trio.run``. After a signal all are ignored to the end of the process."""
+    ending = Ending()
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        if number != signal.SIGHUP or found[number] is not signal.SIG_IGN:
+            signal.signal(number, ending.note)
     try:
-        yield noted
+        yield ending
     finally:
-        if ended.by is None:
+        if ending.by is not None:
+            ignore_signals()
+        else:
             for number, handler in found.items():
                 signal.signal(number, handler)
-            for late in noted:
-                signal.raise_signal(late)
-
-
-async def _cancel_at_signals(
-    signals: AsyncIterator[int], scope: trio.CancelScope, ended: Ended
-) -> None:
-    async for number in signals:
-        _end(scope, ended, number)
-
-
-def _end(scope: trio.CancelScope, ended: Ended, number: int) -> None:
-    if ended.by is None:
-        ended.by = signal.Signals(number)
-        log.info("%s: stopping", ended.by.name)
-        scope.cancel()

@@ -10,9 +10,10 @@ import trio
 
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops.arguments import Commands, whole_number
-from aelf_p2p.ops.exit_status import DONE, FAILED
+from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
 from aelf_p2p.ops.figures import median_and_p99
-from aelf_p2p.ops.output import tell
+from aelf_p2p.ops.output import say, tell
+from aelf_p2p.ops.signals import Ending, ended_by_signals
 from aelf_p2p.testing.determinism import run_deterministic
 from aelf_p2p.testing.simulation import Simulation, open_simulation
 from aelf_p2p.testing.vectors import load_vectors
@@ -22,6 +23,7 @@ FASTEST_S, SLOWEST_S = 0.02, 0.2
 BLOCK_INTERVAL_S = 0.5  # AElf's
 SETTLING_S = 30.0
 PROGRESS_LINES = 10
+MAX_SEED = 2**63 - 1
 
 
 def add_parser(commands: Commands) -> None:
@@ -48,7 +50,13 @@ def add_parser(commands: Commands) -> None:
         metavar="N",
         help="at least 10 (100)",
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all randomness (1)")
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, MAX_SEED),
+        default=1,
+        metavar="N",
+        help="of all randomness (1)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -56,7 +64,11 @@ def run(options: argparse.Namespace) -> int:
     """Simulate, print what happens, and return the exit status."""
     report = _Report(options.nodes, options.blocks, range(1, options.nodes - 2))
     began = time.perf_counter()
-    run_deterministic(_scenario, report, options.seed, seed=options.seed)
+    with ended_by_signals() as ending:
+        run_deterministic(_run, report, options.seed, ending, seed=options.seed)
+    if ending.by is not None:
+        say("interrupted")
+        return of_signal(ending.by)
     report.summarise(time.perf_counter() - began)
     return FAILED if report.faults else DONE
 
@@ -124,6 +136,11 @@ class _Report:
         for fault in self.faults:
             tell(f"FAILED              {fault}")
         tell("ok" if not self.faults else "failed")
+
+
+async def _run(report: _Report, seed: int, ending: Ending) -> None:
+    with ending.cancels():
+        await _scenario(report, seed)
 
 
 async def _scenario(report: _Report, seed: int) -> None:

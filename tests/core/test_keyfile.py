@@ -355,6 +355,19 @@ def test_a_full_disk_leaves_nothing_behind(
     assert [file.read_bytes() for file in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
 
 
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_an_interruption_leaves_nothing_behind(
+    tmp_path: Path, overwrite: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(KeyboardInterrupt):
+        write_key_file(tmp_path / "node.key", b"new", overwrite=overwrite)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_errors_name_the_path(tmp_path: Path) -> None:
     missing = tmp_path / "no-such-directory" / "node.key"
     with pytest.raises(KeyFileError, match=r"node\.key: No such file"):

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
@@ -173,13 +173,17 @@ class Process:
 def start(
     *arguments: object,
     program: str = PROGRAM,
+    python: Sequence[str] = (),
     **settings: Any,
 ) -> Iterator[Process]:
-    """A command, killed at the end of the block if it still runs. ``settings`` are Popen's."""
+    """A command, killed at the end of the block if it still runs.
+
+    ``python`` are options of Python itself, and ``settings`` are Popen's.
+    """
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = Process(
         subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
+            [sys.executable, "-W", "error", *python, "-c", program, *map(str, arguments)],
             env={name: os.environ[name] for name in os.environ.keys() - UNUSUAL},
             encoding="utf-8",
             errors="backslashreplace",
@@ -267,12 +271,12 @@ async def running_node(*arguments: object, listen: str = "127.0.0.1:0") -> Async
             await in_thread(manager.__exit__, None, None, None)
 
 
-def pids_of(directory: Path) -> list[int]:
-    """The processes that were started with a directory in their arguments."""
+def pids_of(directory: Path, name: str = "") -> list[int]:
+    """The processes that were started with what is in a directory in their arguments."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if f"{directory}/".encode() in (process / "cmdline").read_bytes():
+            if f"{directory}/{name}".encode() in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
         except OSError:  # it has ended meanwhile
             continue

@@ -202,6 +202,15 @@ def test_interrupting_what_runs_in_trio(
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_interrupts_a_simulation(number: signal.Signals) -> None:
+    with start("simulate", "--nodes", 6, "--blocks", 100_000) as process:
+        process.wait_printed("6 nodes")
+        assert process.end(number) == 128 + number
+        assert process.errors() == ["interrupted"]
+        assert "ok" not in process.printed()
+
+
 def test_faults_of_our_own_leave_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         ends_with(monkeypatch, ExceptionGroup("group", [KeyError("fault")]))
@@ -243,18 +252,19 @@ def name_of(arguments: list[str]) -> str:
     return "aelf-p2p" if first.startswith("--") or "--help" in rest else f"aelf-p2p {first}"
 
 
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]], ids=["", "unbuffered"])
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
-def test_a_stdout_that_is_full(arguments: list[str], tmp_path: Path) -> None:
+def test_a_stdout_that_is_full(arguments: list[str], unbuffered: list[str], tmp_path: Path) -> None:
     with (
         Path("/dev/full").open("wb") as full,
-        start(*arguments, stdout=full, cwd=tmp_path) as process,
+        start(*arguments, python=unbuffered, stdout=full, cwd=tmp_path) as process,
     ):
         assert process.wait() == 1
         [line] = [line for line in process.errors() if "is not encrypted" not in line]
     assert line == f"{name_of(arguments)}: stdout: No space left on device"
 
 
-@pytest.mark.parametrize("arguments", PRINTING[3:], ids=" ".join)
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
 def test_a_stdout_that_is_closed(arguments: list[str], tmp_path: Path) -> None:
     program = f"import os, sys; os.close(1); sys.stdout = None; {PROGRAM}"
     with start(*arguments, program=program, cwd=tmp_path) as process:

@@ -316,8 +316,8 @@ def test_a_store_that_fails_ends_the_node(
 def test_each_of_several_errors_is_told(
     listens: bool, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def fail(*arguments: Any) -> None:
-        arguments[-1].listens = listens
+    async def fail(options: object, identity: Identity, life: Any, ending: object) -> None:
+        life.listens = listens
         raise ExceptionGroup("two", [StoreError("the disk is gone"), StoreError("and the other")])
 
     monkeypatch.setattr(run_command, "_live", fail)

@@ -53,7 +53,7 @@ def test_what_goes_wrong_is_said_and_is_the_status(
         (["--nodes", "3"], "--nodes: 3 is not between 4 and 500"),
         (["--blocks", "9"], "--blocks: 9 is not between 10 and 100000"),
         (["--blocks", "ten"], "--blocks: 'ten' is not a whole number"),
-        (["--seed", "x"], "--seed: invalid int value: 'x'"),
+        (["--seed", "x"], "--seed: 'x' is not a whole number"),
     ],
 )
 def test_wrong_arguments(

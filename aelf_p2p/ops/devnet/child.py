@@ -28,7 +28,7 @@ from aelf_p2p.ops.node_options import add_node_options, open_described_node
 from aelf_p2p.ops.output import drop_unwritten, say, tell
 from aelf_p2p.ops.passwords import identity_of
 from aelf_p2p.ops.run import listening_line
-from aelf_p2p.ops.signals import ended_by_signals
+from aelf_p2p.ops.signals import Ending, ended_by_signals
 from aelf_p2p.services.events import Subscription
 from aelf_p2p.testing.simulation import ANY_REF_BLOCK
 
@@ -44,7 +44,8 @@ def main() -> int:
     configure_logging(options.log_level)
     status = DONE
     try:
-        trio.run(_live, options, identity_of(options))
+        with ended_by_signals() as ending:
+            trio.run(_live, options, identity_of(options), ending)
     except* AelfP2PError as group:
         for error in each_error(group):
             say(f"devnet node: {error}")
@@ -54,9 +55,13 @@ def main() -> int:
     return status
 
 
-async def _live(options: argparse.Namespace, identity: Identity) -> None:
+async def _live(options: argparse.Namespace, identity: Identity, ending: Ending) -> None:
+    with ending.cancels():
+        await _obey_driver(options, identity)
+
+
+async def _obey_driver(options: argparse.Namespace, identity: Identity) -> None:
     async with (
-        ended_by_signals(),
         open_described_node(options, identity, max_ref_block_ahead=ANY_REF_BLOCK) as node,
         trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as commands,
         trio.open_nursery() as nursery,

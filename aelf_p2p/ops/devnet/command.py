@@ -20,7 +20,7 @@ from aelf_p2p.ops.devnet.scenario import Plan, drive
 from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
 from aelf_p2p.ops.node_options import add_transport
 from aelf_p2p.ops.output import OutputError, say, tell
-from aelf_p2p.ops.signals import ended_by_signals
+from aelf_p2p.ops.signals import Ending, ended_by_signals
 from aelf_p2p.testing.vectors import load_vectors
 
 
@@ -70,9 +70,12 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the network, print what happens, and return the exit status."""
     report = Report()
-    with _directory(options.data, report) as directory:
-        status: int = trio.run(_run, options, directory, report)
-    return status
+    with _directory(options.data, report) as directory, ended_by_signals() as ending:
+        trio.run(_run, options, directory, report, ending)
+    if ending.by is not None:
+        say("interrupted")
+        return of_signal(ending.by)
+    return FAILED if report.faults else DONE
 
 
 @contextmanager
@@ -101,11 +104,13 @@ def _make_directory(path: Path | None) -> Path:
     except FileExistsError as error:
         raise MisuseError(f"{path}: exists already; the nodes need a new directory") from error
     except OSError as error:
-        raise MisuseError(f"{path or tempfile.gettempdir()}: {error.strerror}") from error
+        raise MisuseError(f"{path or 'a temporary directory'}: {error.strerror}") from error
     return path
 
 
-async def _run(options: argparse.Namespace, directory: Path, report: Report) -> int:
+async def _run(
+    options: argparse.Namespace, directory: Path, report: Report, ending: Ending
+) -> None:
     known = {vector.id: vector.raw for vector in load_vectors().transactions}
     plan = Plan(
         options.nodes,
@@ -120,7 +125,7 @@ async def _run(options: argparse.Namespace, directory: Path, report: Report) -> 
         f"{plan.nodes} nodes over {options.transport}, {plan.blocks} blocks, "
         f"{len(known)} transactions"
     )
-    async with ended_by_signals() as ended:
+    with ending.cancels():
         try:
             nodes += (NodeProcess(index, directory, shared) for index in range(plan.nodes))
             async with open_devnet(nodes) as network:
@@ -128,9 +133,6 @@ async def _run(options: argparse.Namespace, directory: Path, report: Report) -> 
             chains = [await read_chain(node.data) for node in nodes]
             compare(chains, plan.blocks, frozenset(known), report)
         except* AelfP2PError as group:
-            report.faults += map(str, each_error(group))
+            # one that breaks down ends all, and whoever waits for it says so too
+            report.faults += dict.fromkeys(map(str, each_error(group)))
         report.summarise(nodes, trio.current_time() - began)
-    if ended.by is not None:
-        say("interrupted")
-        return of_signal(ended.by)
-    return FAILED if report.faults else DONE

@@ -57,6 +57,7 @@ class NodeProcess:
         write_key_file(self._key, seal_key(Identity.generate(), None))
         self._process: trio.Process | None = None
         self._exit_status: int | None = None
+        self._may_end = False
         self._before = Status()  # what its processes before this one had counted
         self._told = trio.Event()  # replaced whenever it tells something, or ends
 
@@ -71,8 +72,9 @@ class NodeProcess:
     async def live(self, boot_nodes: Sequence[str], *, task_status: trio.TaskStatus[None]) -> None:
         """Run a process until it ends, and tell when it is up. It goes when this is cancelled.
 
-        Raises DevnetError when it does not come up.
+        Raises DevnetError when it does not come up, or ends when it should not.
         """
+        self._may_end = False
         process = await self._open(boot_nodes)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -95,9 +97,11 @@ class NodeProcess:
             self._tell()
         if not was_up:
             raise DevnetError(f"{self} did not come up: {self._last_words()}")
+        if not self._may_end:
+            raise self._is_down()
 
     async def _open(self, boot_nodes: Sequence[str]) -> trio.Process:
-        command = [sys.executable, *CHILD, "--key", str(self._key), "--data", str(self.data)]
+        command = [sys.executable, *CHILD, f"--key={self._key}", f"--data={self.data}"]
         command += ["--listen", "127.0.0.1:0", *self._options]
         if boot_nodes:
             command += ["--boot-node", *boot_nodes]
@@ -121,6 +125,8 @@ class NodeProcess:
                 status = Status(**told)
                 self.status = replace(
                     status,
+                    # all blocks that it accepts are told
+                    height=self.status.height if self.is_up else status.height,
                     acknowledged=status.acknowledged + self._before.acknowledged,
                     lost=status.lost + self._before.lost,
                 )
@@ -160,7 +166,7 @@ class NodeProcess:
         assert process.stdin is not None
         try:
             await process.stdin.send_all(json.dumps(command).encode() + b"\n")
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self._wait_down()
             raise self._is_down() from None
 
@@ -202,6 +208,7 @@ class NodeProcess:
     async def kill(self) -> None:
         """kill -9, and wait until it is gone."""
         self._running().kill()
+        self._may_end = True
         await self._wait_down()
 
     async def stop(self) -> float:
@@ -211,6 +218,7 @@ class NodeProcess:
         """
         began = trio.current_time()
         self._running().terminate()
+        self._may_end = True
         with trio.move_on_after(STOP_TIMEOUT_S):
             await self._wait_down()
         if self.is_up:

@@ -117,6 +117,7 @@ async def _catch_up(network: Devnet, plan: Plan, index: int) -> str:
 
 async def _kill(network: Devnet, plan: Plan) -> None:
     victim = network.nodes[plan.victim]
+    await victim.wait_height(network.nodes[PRODUCER].status.height, timeout_s=SETTLING_S)
     await victim.kill()
     tell(f"{victim} is killed (-9) at height {victim.status.height}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops.devnet import processes
@@ -41,23 +42,20 @@ async def test_a_node_that_does_not_come_up_says_why(tmp_path: Path) -> None:
     )
 
 
-async def test_a_process_that_breaks_down_is_told_to_whoever_waits(tmp_path: Path) -> None:
+async def test_a_process_that_is_killed_comes_back_with_what_it_had(tmp_path: Path) -> None:
     node = NodeProcess(0, tmp_path, [])
     async with open_devnet([node]) as network:
         await network.start(0, [])
         assert (node.status.height, node.opened_at_height) == (0, 0)
+        [pid] = pids_of(tmp_path)
+        assert os.getsid(pid) == pid  # no Ctrl-C for the driver is for it
         await node.mine()
         assert node.status.height == len(node.propagation_s) == 1
         with pytest.raises(DevnetError, match="node 0 is at height 1, not at 2 after"):
             await node.wait_height(2, timeout_s=0.01)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(expect_end, node)
-            [pid] = pids_of(tmp_path)
-            assert os.getsid(pid) == pid  # no Ctrl-C for the driver is for it
-            os.kill(pid, signal.SIGKILL)
+        await node.kill()
         with pytest.raises(DevnetError, match="node 0 has ended: status -9"):
             await node.mine()
-        # and it comes back with what it had
         await network.start(0, [])
         assert node.opened_at_height == 1
         assert await node.stop() < WAIT_S
@@ -65,9 +63,49 @@ async def test_a_process_that_breaks_down_is_told_to_whoever_waits(tmp_path: Pat
             await node.stop()
 
 
+async def test_a_process_that_breaks_down_ends_the_devnet(tmp_path: Path) -> None:
+    node = NodeProcess(0, tmp_path, [])
+
+    async def live_on() -> None:
+        async with open_devnet([node]) as network:
+            await network.start(0, [])
+            [pid] = pids_of(tmp_path)
+            os.kill(pid, signal.SIGKILL)
+            await trio.sleep_forever()
+
+    with pytest.raises(DevnetError, match="node 0 has ended: status -9"):
+        await live_on()
+    assert not node.is_up
+
+
+async def test_whoever_waits_for_a_process_that_ends_is_told(tmp_path: Path) -> None:
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        await network.start(0, [])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect_end, node)
+            await wait_all_tasks_blocked()
+            await node.kill()
+
+
 async def expect_end(node: NodeProcess) -> None:
     with pytest.raises(DevnetError, match="node 0 has ended: status -9"):
         await node.wait_height(2, timeout_s=WAIT_S)
+
+
+async def test_a_command_for_a_process_that_is_just_ending(tmp_path: Path) -> None:
+    """Its pipes are closed before its end is known."""
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        await network.start(0, [])
+        process = node._process
+        assert process is not None
+        assert process.stdin is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.kill)
+            await process.stdin.aclose()
+            with pytest.raises(DevnetError, match="node 0 has ended: status -9"):
+                await node.mine()
 
 
 async def test_a_transaction_is_in_the_next_block(tmp_path: Path) -> None:
