@@ -16,7 +16,7 @@ from aelf_p2p.ops.arguments import Parser, TellVersion
 from aelf_p2p.ops.devnet import command as devnet
 from aelf_p2p.ops.exit_status import FAILED, WRONGLY_CALLED, of_signal
 from aelf_p2p.ops.output import drop_unwritten, say
-from aelf_p2p.ops.signals import Interruption, ignore_signals
+from aelf_p2p.ops.signals import ignore_signals, interrupted_by_signals
 
 COMMANDS = (run, keygen, make_chain, devnet, simulate)
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Raises SystemExit after ``--help`` and ``--version``, and for wrong arguments.
     """
-    interruption = Interruption()
+    interruption = interrupted_by_signals()
     name = "aelf-p2p"
     status = FAILED
     try:

@@ -16,7 +16,7 @@ from aelf_p2p.ops.arguments import Commands, add_chain_id, named_path, new_file,
 from aelf_p2p.ops.exit_status import DONE
 from aelf_p2p.ops.output import say, tell
 from aelf_p2p.ops.passwords import add_key, identity_of
-from aelf_p2p.testing.vectors import load_vectors
+from aelf_p2p.ops.real_transactions import real_transactions
 
 PROGRESS_PERIOD_S = 2.0
 MAX_COUNT = 100_000_000
@@ -79,11 +79,6 @@ def _with_progress(blocks: Iterable[Block], count: int) -> Iterator[Block]:
         if time.monotonic() >= next_report_at:
             next_report_at += PROGRESS_PERIOD_S
             say(f"{block.height} of {count} blocks")
-
-
-def real_transactions() -> list[Transaction]:
-    """The real AElf transactions that come with this program."""
-    return [Transaction.parse_untrusted(item.raw) for item in load_vectors().transactions]
 
 
 def read_transactions(path: Path) -> list[Transaction]:

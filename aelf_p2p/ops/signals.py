@@ -1,9 +1,9 @@
 """How SIGINT, SIGTERM and SIGHUP end a command: what runs in trio politely, and anything else by
 interrupting it.
 
-What was started to outlive its terminal (``nohup``) ignores SIGHUP, and what a shell has put in the
-background SIGINT; that stays so, but for what runs in trio. Only for the main thread of a process
-that is the command's own.
+A SIGHUP that is ignored, as of what was started to outlive its terminal (``nohup``), stays so; so
+does such a SIGINT, as of what a shell put in the background, except in trio. Only for the main
+thread of a process that is the command's own.
 """
 
 import logging
@@ -24,14 +24,21 @@ class Interruption:
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._interrupt)
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """The signals' handler."""
         if self.by is None:
             self.by = signal.Signals(number)
             raise KeyboardInterrupt
+
+
+def interrupted_by_signals() -> Interruption:
+    """Whatever is done from now on, trio excepted."""
+    interruption = Interruption()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interruption.interrupt)
+    return interruption
 
 
 def ignore_signals() -> None:

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 
 import trio
 
-from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.chain.block_maker import BLOCK_INTERVAL_NS
 from aelf_p2p.ops.arguments import Commands, whole_number
 from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
 from aelf_p2p.ops.figures import median_and_p99
 from aelf_p2p.ops.output import say, tell
+from aelf_p2p.ops.real_transactions import real_transactions
 from aelf_p2p.ops.signals import Ending, ended_by_signals
 from aelf_p2p.testing.determinism import run_deterministic
 from aelf_p2p.testing.simulation import Simulation, open_simulation
-from aelf_p2p.testing.vectors import load_vectors
 
 PRODUCER = 0
 FASTEST_S, SLOWEST_S = 0.02, 0.2
-BLOCK_INTERVAL_S = 0.5  # AElf's
+BLOCK_INTERVAL_S = BLOCK_INTERVAL_NS / 1e9
 SETTLING_S = 30.0
 PROGRESS_LINES = 10
 MAX_SEED = 2**63 - 1
@@ -146,7 +146,7 @@ async def _run(report: _Report, seed: int, ending: Ending) -> None:
 async def _scenario(report: _Report, seed: int) -> None:
     """The chain grows at one node; the others send transactions, join late, die and come back."""
     rng = random.Random(f"scenario/{seed}")
-    transactions = [Transaction.parse_untrusted(item.raw) for item in load_vectors().transactions]
+    transactions = real_transactions()
     late, victim = report.nodes - 1, report.nodes - 2
     async with open_simulation(
         report.nodes, seed=seed, latency_s=lambda link_rng: link_rng.uniform(FASTEST_S, SLOWEST_S)

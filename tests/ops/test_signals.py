@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 import trio
 
-from aelf_p2p.ops.signals import SIGNALS, Ending, Interruption, ended_by_signals, ignore_signals
+from aelf_p2p.ops.signals import (
+    SIGNALS,
+    Ending,
+    ended_by_signals,
+    ignore_signals,
+    interrupted_by_signals,
+)
 from tests.ops.processes import WAIT_S
 
 each_signal = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
@@ -115,7 +121,7 @@ def test_what_outlives_its_terminal_goes_on() -> None:
     with ended_by_signals() as ending:
         signal.raise_signal(signal.SIGHUP)
     assert ending.by is None
-    Interruption()
+    interrupted_by_signals()
     signal.raise_signal(signal.SIGHUP)
 
 
@@ -131,7 +137,7 @@ def test_what_a_shell_put_in_the_background_ends_politely_too() -> None:
 
 @each_signal
 def test_a_signal_interrupts_once(number: signal.Signals) -> None:
-    interruption = Interruption()
+    interruption = interrupted_by_signals()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
     for further in SIGNALS:
@@ -141,7 +147,7 @@ def test_a_signal_interrupts_once(number: signal.Signals) -> None:
 
 def test_what_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interruption = Interruption()
+    interruption = interrupted_by_signals()
     signal.raise_signal(signal.SIGINT)
     assert interruption.by is None
     with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,6 @@ import trio
 
 from aelf_p2p.core.errors import AelfP2PError, MisuseError
 from aelf_p2p.core.single_error import each_error
-from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops.arguments import Commands, named_path, seconds, whole_number
 from aelf_p2p.ops.devnet.chains import compare, read_chain
 from aelf_p2p.ops.devnet.processes import NodeProcess, open_devnet
@@ -20,6 +19,7 @@ from aelf_p2p.ops.devnet.scenario import Plan, drive
 from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
 from aelf_p2p.ops.node_options import add_transport
 from aelf_p2p.ops.output import OutputError, say, tell
+from aelf_p2p.ops.real_transactions import real_transactions
 from aelf_p2p.ops.signals import Ending, ended_by_signals
 from aelf_p2p.testing.vectors import load_vectors
 
@@ -111,19 +111,14 @@ def _make_directory(path: Path | None) -> Path:
 async def _run(
     options: argparse.Namespace, directory: Path, report: Report, ending: Ending
 ) -> None:
-    known = {vector.id: vector.raw for vector in load_vectors().transactions}
-    plan = Plan(
-        options.nodes,
-        options.blocks,
-        options.block_interval,
-        [Transaction.parse_untrusted(raw) for raw in known.values()],
-    )
+    known_ids = frozenset(vector.id for vector in load_vectors().transactions)
+    plan = Plan(options.nodes, options.blocks, options.block_interval, real_transactions())
     shared = ["--transport", options.transport, *(["--insecure"] if options.insecure else [])]
     nodes: list[NodeProcess] = []
     began = trio.current_time()
     tell(
         f"{plan.nodes} nodes over {options.transport}, {plan.blocks} blocks, "
-        f"{len(known)} transactions"
+        f"{len(known_ids)} transactions"
     )
     with ending.cancels():
         try:
@@ -131,7 +126,7 @@ async def _run(
             async with open_devnet(nodes) as network:
                 await drive(network, plan, report)
             chains = [await read_chain(node.data) for node in nodes]
-            compare(chains, plan.blocks, frozenset(known), report)
+            compare(chains, plan.blocks, known_ids, report)
         except* AelfP2PError as group:
             # one that breaks down ends all, and whoever waits for it says so too
             report.faults += dict.fromkeys(map(str, each_error(group)))

@@ -18,8 +18,9 @@ from typing import Any
 import trio
 
 from aelf_p2p.core.errors import MalformedError
+from aelf_p2p.core.options import MIB
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 16 * MIB
 """A transaction of 5 MiB fits, in hex."""
 
 
