@@ -495,7 +495,7 @@ async def test_cancelled_while_a_pipe_gives_nothing(tmp_path: Path, small: bytes
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take_in, tmp_path / "chain", store)
         pipe = await trio.to_thread.run_sync((tmp_path / "chain").open, "wb", 0)
-        with pipe:
+        with pipe, trio.fail_after(60):
             pipe.write(small)
             while store.status.best_height < 2:
                 await trio.lowlevel.checkpoint()
