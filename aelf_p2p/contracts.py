@@ -65,9 +65,9 @@ class MessageStream(Protocol):
         """The other side has proved who it is: by a handshake on this call, or a valid session.
 
         What the transport limits for strangers ends: for the connection, while this call lasts,
-        the bytes that they may leave unread and the time that they have; for this call the
-        ``max_message_before_handshake_bytes`` of a message. Never blocks; without effect when
-        repeated, or when the call is over.
+        the bytes that they may leave unread and the time that they have, which is longer behind it
+        too; for this call the ``max_message_before_handshake_bytes`` of a message. Never blocks;
+        without effect when repeated, or when the call is over.
         """
 
     def limit_messages(self, max_bytes: int) -> None:
@@ -232,6 +232,9 @@ class LivePeer(Peer, Protocol):
     async def wait_confirmed(self) -> bool:
         """Wait until it is ready; False when it was closed instead."""
 
+    def heard(self) -> None:
+        """It showed its session on a call of its own, and so is alive."""
+
 
 class StreamPeerFactory(Protocol):
     """Makes the peer of a RequestByStream on which the handshake was exchanged."""
@@ -249,6 +252,21 @@ class StreamPeerFactory(Protocol):
     ) -> LivePeer:
         """``early`` holds the messages that came in one read with the handshake; ``greeting`` is
         the first message to send, the acceptor's answer to it."""
+
+
+class UnaryPeerFactory(Protocol):
+    """Makes the peer at the other end of a channel, where either node is before 1.4."""
+
+    def __call__(
+        self,
+        channel: RpcChannel,
+        *,
+        info: PeerInfo,
+        chain: PeerChain,
+        bit: int,
+        sessions: Sessions,
+    ) -> LivePeer:
+        """What the peer says comes in by calls of its own, beside the channel."""
 
 
 class SessionHandler(Protocol):

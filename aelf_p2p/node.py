@@ -24,6 +24,7 @@ from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.core.version import own_version
 from aelf_p2p.peers.stream_peer import StreamPeer
+from aelf_p2p.peers.unary_peer import UnaryPeer
 from aelf_p2p.services.acceptor import Acceptor
 from aelf_p2p.services.answers import Answers
 from aelf_p2p.services.block_sync import BlockSync
@@ -35,6 +36,7 @@ from aelf_p2p.services.events import Subscription
 from aelf_p2p.services.inbound import Inbound
 from aelf_p2p.services.kernel_events import KernelEventHandler
 from aelf_p2p.services.network import NetworkService
+from aelf_p2p.services.unary_acceptor import UnaryAcceptor
 
 DEFAULT_NODE_VERSION = "1.12.3.0"
 """What handshakes say: the release line of the C# node whose protocol this is."""
@@ -192,17 +194,22 @@ async def open_node(
     sync = BlockSync(context, network)
     kernel_events = KernelEventHandler(context, network, sync.recheck_target)
     inbound = Inbound(context, sync, Answers(context))
-    make_peer = partial(
-        StreamPeer,
-        handler=inbound,
-        environment=environment,
-        options=options,
-        own_public_key=identity.public_key,
+    connections = Connections(
+        context,
+        sync,
+        make_stream_peer=partial(
+            StreamPeer,
+            handler=inbound,
+            environment=environment,
+            options=options,
+            own_public_key=identity.public_key,
+        ),
+        make_unary_peer=partial(UnaryPeer, options=options, own_public_key=identity.public_key),
     )
-    connections = Connections(context, make_peer, sync)
-    acceptor = Acceptor(connections, inbound)
     with single_error_as_itself(ignoring=trio.Cancelled):
         async with trio.open_nursery() as nursery:
+            unary_acceptor = UnaryAcceptor(connections, transport, nursery)
+            acceptor = Acceptor(connections, unary_acceptor, inbound)
             endpoint = await nursery.start(transport.serve, host, port, acceptor.handle)
             kernel.connect(kernel_events.handle)
             context.listening_port = announce_port or endpoint.port

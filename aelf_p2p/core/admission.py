@@ -7,7 +7,9 @@ from enum import Enum
 
 from aelf_p2p.core.bans import BanList
 from aelf_p2p.core.endpoint import is_loopback_host
+from aelf_p2p.core.errors import HandshakeRefusedError
 from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.wire import HandshakeError
 
 
 class RefusalReason(Enum):
@@ -19,6 +21,25 @@ class RefusalReason(Enum):
     HANDSHAKING = "a handshake with this key and host is under way"
     REPEATED = "the key is connected, and its connection is alive"
     CLOSING = "this node is shutting down"
+    PRIVATE = "its host is private, and such are dialed back only with dial_private"
+    UNREACHABLE = "it does not answer where it says that it listens"
+
+
+_CODES = {
+    RefusalReason.BANNED: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.POOL_FULL: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.HOST_FULL: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.HANDSHAKING: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.CLOSING: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.REPEATED: HandshakeError.REPEATED_CONNECTION,
+    RefusalReason.PRIVATE: HandshakeError.INVALID_CONNECTION,
+    RefusalReason.UNREACHABLE: HandshakeError.INVALID_CONNECTION,
+}
+
+
+def refused(why: RefusalReason) -> HandshakeRefusedError:
+    """What a dialer is told of it."""
+    return HandshakeRefusedError(_CODES[why], why.value)
 
 
 @dataclass(frozen=True)

@@ -67,13 +67,13 @@ class Endpoint:
         return is_loopback_host(self.host)
 
     @property
-    def is_private(self) -> bool:
-        """Whether the host is a private, local or reserved address (as ipaddress has it).
+    def is_global(self) -> bool:
+        """Whether the host is an address of the public network (as ipaddress has it).
 
-        Loopback counts as private; a name never does.
+        Private, loopback and reserved addresses are not, nor is a name, whatever it resolves to.
         """
         address = _address(self.host)
-        return address is not None and address.is_private
+        return address is not None and address.is_global and not address.is_multicast
 
 
 def split_host_port_untrusted(text: str, default_port: int) -> tuple[str, int]:

@@ -38,6 +38,10 @@ class NetworkOptions:
     handshake_max_age_s: float = 1.5
     handshake_max_ahead_s: float = 1.5  # ours, 0: no limit; C# accepts any future time
     replace_probe_timeout_s: float = 1.0  # ours: is the peer that a newcomer would replace alive?
+    ping_timeout_s: float = 3.0
+    dial_private: bool = False  # ours: hosts that strangers name, when they are not public
+    max_failed_dial_backs: int = 8  # ours: of a host, in the period; then it is not dialed back
+    failed_dial_backs_period_s: float = 60.0  # ours
 
     # Requests.
     request_timeout_s: float = 2.0  # RequestBlock, GetNodes, HealthCheck
@@ -105,5 +109,7 @@ class NetworkOptions:
         for field in fields(self):
             value = getattr(self, field.name)
             # so put that NaN, which compares with nothing, is refused too
-            if not (value > 0 or (value == 0 and field.name in may_be_zero)):
+            if not (
+                isinstance(value, bool) or value > 0 or (value == 0 and field.name in may_be_zero)
+            ):
                 raise MisuseError(f"{field.name} must be above zero, not {value}")

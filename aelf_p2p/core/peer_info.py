@@ -54,6 +54,8 @@ class PeerInfo:
     """Unix nanoseconds, of our clock."""
     dial_times: DialTimes
     """Of the dial that made this connection, whichever side dialed, by the dialer's clock."""
+    uses_stream: bool
+    """Whether it is on a RequestByStream. Where either node is before 1.4, it is not."""
     revision: int
     """The peer's ``aelf_p2p_revision``; 0 for a C# node."""
 

@@ -21,6 +21,7 @@ class DropReason(Enum):
     SUPERSEDED = "a newer LIB announcement took its place"
     UNACKNOWLEDGED = "the peer did not answer it in time"
     CLOSED = "the connection ended before it was sent or answered"
+    REFUSED = "the peer ended the stream for its kind each time that it was sent"
 
     __hash__ = object.__hash__
 
@@ -38,6 +39,11 @@ class SendQueues:
         self._announcements: deque[BroadcastItem] = deque()
         self._transactions: deque[BroadcastItem] = deque()
         self._lib: BroadcastItem | None = None
+        self._queue_of = {
+            _BLOCK: self._blocks,
+            BroadcastKind.ANNOUNCEMENT: self._announcements,
+            _TRANSACTION: self._transactions,
+        }
         self._max_blocks = options.max_queued_blocks
         self._max_announcements = options.max_queued_announcements
         self._max_transactions = options.max_queued_transactions
@@ -121,6 +127,24 @@ class SendQueues:
             room -= batch[-1].size
         self.queued_bytes -= max_bytes - room
         return batch
+
+    def take_kind(self, kind: BroadcastKind, max_items: int, max_bytes: int) -> list[BroadcastItem]:
+        """Remove what to send next of one kind, where each has a way of its own: at most
+        ``max_items`` and ``max_bytes`` of payload, but always one item when any waits."""
+        if kind is _LIB_ANNOUNCEMENT:
+            queue = deque(() if self._lib is None else (self._lib,))
+            self._lib = None
+        else:
+            queue = self._queue_of[kind]
+        taken: list[BroadcastItem] = []
+        while (
+            queue and len(taken) < max_items and (queue[0].payload_size <= max_bytes or not taken)
+        ):
+            item = queue.popleft()
+            taken.append(item)
+            max_bytes -= item.payload_size
+            self.queued_bytes -= item.size
+        return taken
 
     def clear(self) -> None:
         """Throw out all that waits, counted as CLOSED: the connection is gone."""

@@ -58,20 +58,12 @@ STREAM_VERSION = NodeVersion(1, 4, 0, 0)
 
 
 def own_version(text: str) -> str:
-    """The version text of a node of ours, as handshakes say it.
-
-    Raises MisuseError for one that is malformed, or of an age that has no stream.
-    """
+    """The version text of a node of ours, as handshakes say it. Raises MisuseError for a malformed
+    one. Below ``STREAM_VERSION`` it makes the node one of the old kind."""
     try:
-        version = NodeVersion.parse_untrusted(text)
+        return str(NodeVersion.parse_untrusted(text))
     except MalformedError as error:
         raise MisuseError(f"node version: {error}") from error
-    if version < STREAM_VERSION:
-        raise MisuseError(
-            f"node version {text}: below {STREAM_VERSION} nodes have no stream, "
-            "which this version needs"
-        )
-    return str(version)
 
 
 def uses_stream(text: str) -> bool:

@@ -46,7 +46,7 @@ def add_node_options(parser: Options) -> None:
         type=node_version,
         default=DEFAULT_NODE_VERSION,
         metavar="VERSION",
-        help=f"what its handshakes say, 1.4.0.0 or above ({DEFAULT_NODE_VERSION})",
+        help=f"what its handshakes say; below 1.4.0.0 it is an old one ({DEFAULT_NODE_VERSION})",
     )
     network = parser.add_argument_group("its network")
     network.add_argument(

@@ -5,24 +5,19 @@ They differ only in who shook hands first. The peer's nursery owns the stream's 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import trio
 
 from aelf_p2p.contracts import MessageStream, PeerStatistics, SessionHandler
-from aelf_p2p.core.block import Block, parse_block_list_untrusted
 from aelf_p2p.core.broadcast import BroadcastItem
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import envelope_body, reply_prefix, request_prefix
 from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import (
     CallFailedError,
-    FullBufferError,
-    HandlerError,
-    MalformedError,
-    NetworkError,
     NotConnectedError,
     PeerUnstableError,
     StatusCode,
@@ -31,34 +26,17 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.message_sizes import MAX_MESSAGE_BYTES, max_unasked_bytes
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.payloads import (
-    NodeRecord,
-    encode_block_request,
-    encode_blocks_request,
-    encode_nodes_request,
-    parse_block_reply_in_steps_untrusted,
-    parse_node_list_untrusted,
-)
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.pending import PendingRequests
 from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.sessions import Sessions
-from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.peers.connected_peer import ConnectedPeer
 from aelf_p2p.peers.outbox import Outbox
 from aelf_p2p.peers.stream_session import StreamSession
 from aelf_p2p.wire import DisconnectReason, MessageType, StreamMessage
 
 log = logging.getLogger(__name__)
 
-_POLITE = {
-    CloseReason.SHUTDOWN,
-    CloseReason.REMOVED,
-    CloseReason.REPLACED,
-    CloseReason.UNCONFIRMED,
-    CloseReason.ABNORMAL,
-    CloseReason.FRUITLESS,
-    CloseReason.BANNED,
-}
 _REQUESTS_FOR_BLOCKS: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS}
 
 
@@ -74,8 +52,8 @@ class _Waiter:
         self.done.set()
 
 
-class StreamPeer:
-    """A ``Peer`` on a RequestByStream whose handshake was exchanged. ``run`` is its life."""
+class StreamPeer(ConnectedPeer):
+    """A ``Peer`` on a RequestByStream whose handshake was exchanged."""
 
     def __init__(
         self,
@@ -92,17 +70,10 @@ class StreamPeer:
         options: NetworkOptions,
         own_public_key: bytes,
     ) -> None:
-        self.info = info
-        self.chain = chain
-        self.bit = bit
-        self.close_reason: CloseReason | None = None
-        self.status = PeerStatus.UNCONFIRMED
-        """Whether it is ready, and why not; looked at for each broadcast."""
+        super().__init__(info=info, chain=chain, bit=bit, sessions=sessions, options=options)
         self._stream = stream
         self._early = early
-        self._sessions = sessions
         self._environment = environment
-        self._options = options
         self._prefix = request_prefix(own_public_key, sessions.theirs)
         self._outbox = Outbox(self._prefix, options)
         if greeting is not None:
@@ -121,20 +92,6 @@ class StreamPeer:
             match_reply=self._match_reply,
             confirm=self.confirmed_by_peer,
         )
-        self._confirmed = trio.Event()
-        self._settled = trio.Event()  # confirmed or closed
-        self._closing = trio.Event()
-        self._closed = trio.Event()
-        self._last_heard = trio.current_time()
-
-    def __repr__(self) -> str:
-        return f"<StreamPeer {self.info} {self.status.name}>"
-
-    # --- what services see ---
-
-    def accepts_session(self, shown: str | bytes) -> bool:
-        """Whether this is the session id that we announced to it; hex text or bytes."""
-        return self._sessions.authenticate(shown)
 
     def statistics(self) -> PeerStatistics:
         """Its counters now."""
@@ -158,124 +115,17 @@ class StreamPeer:
             return DropReason.NOT_READY
         return self._outbox.enqueue_nowait(item)
 
-    async def request_block(self, block_hash: bytes) -> Block | None:
-        """The block, or None when the peer does not have it. Raises NetworkError."""
-        reply = await self._request(
-            MessageType.REQUEST_BLOCK,
-            encode_block_request(block_hash),
-            self._options.request_timeout_s,
-        )
-        block: Block | None = None
-        with _as_handler_error(self.info):
-            for step in parse_block_reply_in_steps_untrusted(reply):
-                block = step
-                await trio.lowlevel.checkpoint()
-        return block
-
-    async def request_blocks(self, previous_hash: bytes, count: int) -> list[Block]:
-        """At most ``count`` blocks that follow a block. Raises NetworkError."""
-        reply = await self._request(
-            MessageType.REQUEST_BLOCKS,
-            encode_blocks_request(previous_hash, count),
-            self._options.blocks_timeout_s,
-        )
-        blocks: list[Block] = []
-        with _as_handler_error(self.info):
-            for block in parse_block_list_untrusted(reply):
-                if block is not None:
-                    blocks.append(block)
-                if len(blocks) > count:
-                    raise MalformedError(f"over {count} blocks in answer to a request for {count}")
-                await trio.lowlevel.checkpoint()  # a list may be 100 MiB long
-        return blocks
-
-    async def request_nodes(self, max_count: int) -> list[NodeRecord]:
-        """Nodes that the peer knows, malformed ones left out. Raises NetworkError."""
-        reply = await self._request(
-            MessageType.GET_NODES, encode_nodes_request(max_count), self._options.request_timeout_s
-        )
-        with _as_handler_error(self.info):
-            return parse_node_list_untrusted(reply, max_count)
-
-    async def check_health(self, *, timeout_s: float) -> None:
-        """Ask whether it is alive. Raises NetworkError."""
-        await self._request(MessageType.HEALTH_CHECK, b"", timeout_s)
-
-    async def confirm(self) -> None:
-        """The dialer's last step: send CONFIRM_HAND_SHAKE and wait for its answer.
-
-        Raises NetworkError; the peer is then not ready and should be closed.
-        """
-        await self._request(
-            MessageType.CONFIRM_HAND_SHAKE, b"", self._options.stream_handshake_timeout_s
-        )
-        self.confirmed_by_peer()
-
-    def confirmed_by_peer(self) -> None:
-        """CONFIRM_HAND_SHAKE arrived: on the stream, or by the unary call."""
-        if self.close_reason is None:
-            self.status = PeerStatus.READY
-        self._confirmed.set()
-        self._settled.set()
-
-    async def wait_confirmed(self) -> bool:
-        """Wait until it is ready; False when it was closed instead."""
-        await self._settled.wait()
-        return self.status is PeerStatus.READY
-
-    def close(self, reason: CloseReason) -> None:
-        """Begin to end the connection; the first reason stays."""
-        if self.close_reason is None:
-            self.close_reason = reason
-            self.status = PeerStatus.CLOSED
-            self._closing.set()
-            self._settled.set()
-
-    async def wait_closed(self) -> None:
-        """Wait until its tasks are gone."""
-        await self._closed.wait()
-
     # --- its life ---
 
-    async def run(self) -> None:
-        """Live until closed, by either side or by cancellation.
-
-        Owns every task of this peer. Says DISCONNECT before it leaves, unless the other side is
-        gone or is not worth it, in at most ``goodbye_timeout_s`` even when cancelled.
-        """
-        try:
-            with single_error_as_itself():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._receive)
-                    nursery.start_soon(self._send)
-                    nursery.start_soon(self._watch)
-                    for _ in range(self._options.workers_per_peer):
-                        nursery.start_soon(self._session.work)
-                    await self._closing.wait()
-                    nursery.cancel_scope.cancel()
-        finally:
-            cancelled = self.close_reason is None
-            self.close(CloseReason.SHUTDOWN)  # without effect unless we were cancelled
-            for waiter in self._pending.clear():  # nobody reads replies any more
-                waiter.done.set()
-            try:
-                if self._owes_goodbye() and not await self._say_goodbye() and cancelled:
-                    # An acceptor's peer is cancelled too when the dialer is gone.
-                    self.close_reason = CloseReason.LOST
-            finally:
-                self._outbox.close()
-                self._closed.set()
-
-    def _owes_goodbye(self) -> bool:
-        if self.close_reason is CloseReason.REPLACED and self.info.is_csharp:
-            return False  # it would remove whatever it holds by our key: the connection that stays
-        return self.close_reason in _POLITE
+    def _tasks(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        workers = [self._session.work] * self._options.workers_per_peer
+        return [self._receive, self._send, *workers]
 
     async def _receive(self) -> None:
         try:
             messages = self._early or await self._stream.receive_many()
             while messages:
-                self._last_heard = trio.current_time()
+                self.heard()
                 await self._session.take_untrusted(messages)
                 messages = await self._stream.receive_many()
         except TransportError as exc:
@@ -294,55 +144,23 @@ class StreamPeer:
             log.debug("%s: the stream broke under a send: %s", self.info, exc)
             self.close(CloseReason.LOST)
 
-    async def _watch(self) -> None:
-        """Close a peer that is never confirmed, and one that is silent and stays so when asked."""
-        with trio.move_on_after(self._options.unconfirmed_timeout_s):
-            await self._confirmed.wait()
-        if not self._confirmed.is_set():
-            log.info("%s: never confirmed its handshake", self.info)
-            self.close(CloseReason.UNCONFIRMED)
-            return
-        while True:
-            ask_at = self._last_heard + self._options.silence_probe_s
-            if trio.current_time() < ask_at:
-                await trio.sleep_until(ask_at)
-                continue
-            try:
-                await self._probe(self._options.silence_probe_timeout_s)
-            except NetworkError as exc:
-                log.info("%s: silent: %s", self.info, exc)
-                self.close(CloseReason.SILENT)
-                return
-
-    async def _probe(self, timeout_s: float) -> None:
-        """Ask a silent peer for a sign of life. Raises NetworkError when none comes."""
-        asked_at = trio.current_time()
-        try:
-            await self.check_health(timeout_s=timeout_s)
-        except FullBufferError:
-            # No room to ask: what waits for it asks it already, and it has as long to answer.
-            await trio.sleep(timeout_s)
-            if self._last_heard < asked_at:
-                raise
-
     async def _say_goodbye(self) -> bool:
-        """DISCONNECT, then the end of our half; an answer of the other side is its own end.
-
-        False when the other side was gone before."""
+        """DISCONNECT, then the end of our half; an answer of the other side is its own end."""
         payload = DisconnectReason(why=DisconnectReason.SHUTDOWN).SerializeToString()
         body = envelope_body(MessageType.DISCONNECT, self._environment.new_request_id(), payload)
-        deadline = trio.current_time() + self._options.goodbye_timeout_s
-        with trio.CancelScope(deadline=deadline, shield=True):
-            try:
-                await self._stream.send_many([self._prefix + body])
-            except TransportError as exc:
-                log.debug("%s: gone before our goodbye: %s", self.info, exc)
-                return False
-            with suppress(TransportError):  # gone, but it has heard
-                await self._stream.send_eof()
-                while await self._stream.receive_many():
-                    pass
+        try:
+            await self._stream.send_many([self._prefix + body])
+        except TransportError as exc:
+            log.debug("%s: gone before our goodbye: %s", self.info, exc)
+            return False
+        with suppress(TransportError):  # gone, but it has heard
+            await self._stream.send_eof()
+            while await self._stream.receive_many():
+                pass
         return True
+
+    def _drop_queued(self) -> None:
+        self._outbox.close()
 
     # --- requests ---
 
@@ -370,6 +188,10 @@ class StreamPeer:
             raise UnrecoverableError(f"{self.info} was closed before it answered {name}")
         raise PeerUnstableError(f"{self.info} did not answer {name} within {timeout_s:g} s")
 
+    def _give_up_requests(self) -> None:
+        for waiter in self._pending.clear():  # nobody reads replies any more
+            waiter.done.set()
+
     @contextmanager
     def _room_for_blocks(self, waiter: _Waiter) -> Iterator[None]:
         """The peer's messages may be as large as any, until it has answered.
@@ -396,12 +218,3 @@ class StreamPeer:
             return False
         waiter.resolve(reply.message)
         return True
-
-
-@contextmanager
-def _as_handler_error(info: PeerInfo) -> Iterator[None]:
-    """An answer that cannot be parsed is an answer that the peer got wrong."""
-    try:
-        yield
-    except MalformedError as exc:
-        raise HandlerError(f"{info} gave a malformed answer: {exc}") from exc

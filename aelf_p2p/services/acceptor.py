@@ -6,7 +6,7 @@ from collections import Counter
 import trio
 
 from aelf_p2p.contracts import IncomingCall, LivePeer, SessionHandler
-from aelf_p2p.core.admission import RefusalReason
+from aelf_p2p.core.admission import RefusalReason, refused
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY, META_SESSION_ID
 from aelf_p2p.core.errors import (
@@ -20,8 +20,8 @@ from aelf_p2p.core.payloads import parse_broadcast_in_steps_untrusted
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.core.stream_handshake import Opening, parse_opening_untrusted
-from aelf_p2p.core.version import uses_stream
 from aelf_p2p.services.connections import Connections
+from aelf_p2p.services.unary_acceptor import UnaryAcceptor
 from aelf_p2p.wire import HandshakeError, MessageType
 from aelf_p2p.wire import methods as m
 
@@ -32,14 +32,6 @@ _REQUESTS = {
     m.REQUEST_BLOCKS: MessageType.REQUEST_BLOCKS,
     m.GET_NODES: MessageType.GET_NODES,
 }
-_REFUSAL_CODES = {
-    RefusalReason.BANNED: HandshakeError.CONNECTION_REFUSED,
-    RefusalReason.POOL_FULL: HandshakeError.CONNECTION_REFUSED,
-    RefusalReason.HOST_FULL: HandshakeError.CONNECTION_REFUSED,
-    RefusalReason.HANDSHAKING: HandshakeError.CONNECTION_REFUSED,
-    RefusalReason.CLOSING: HandshakeError.CONNECTION_REFUSED,
-    RefusalReason.REPEATED: HandshakeError.REPEATED_CONNECTION,
-}
 # A stream that ends with OK and without DISCONNECT leaves a C# dialer a zombie; at CANCELLED it
 # drops us (protocol §3.4).
 _WITHOUT_GOODBYE = {CloseReason.LOST, CloseReason.SILENT, CloseReason.VIOLATION}
@@ -48,8 +40,11 @@ _WITHOUT_GOODBYE = {CloseReason.LOST, CloseReason.SILENT, CloseReason.VIOLATION}
 class Acceptor:
     """The handler of incoming calls: all 13 methods. Ping and the handshakes need no session."""
 
-    def __init__(self, connections: Connections, handler: SessionHandler) -> None:
+    def __init__(
+        self, connections: Connections, unary: UnaryAcceptor, handler: SessionHandler
+    ) -> None:
         self._connections = connections
+        self._unary = unary
         self._handler = handler
         self._serving: Counter[bytes] = Counter()  # by key: unary requests that are being answered
         self._opened = trio.Event()
@@ -69,6 +64,8 @@ class Acceptor:
         await self._opened.wait()
         method = call.method
         if method == m.REQUEST_BY_STREAM:
+            if not self._connections.has_stream:
+                raise CallFailedError(StatusCode.UNIMPLEMENTED, "a node before 1.4 has no stream")
             await self._accept_stream(call)
         elif method in m.BROADCAST_STREAMS:
             await self._receive_broadcasts(call, m.BROADCAST_STREAMS[method])
@@ -86,8 +83,10 @@ class Acceptor:
         if call.method == m.PING:
             return b""
         if call.method == m.DO_HANDSHAKE:
-            return self._do_handshake(request)
+            return await self._do_handshake(call, request)
         peer = self._authenticate(call)
+        if not peer.info.uses_stream:  # else one key could fill a node with connections
+            call.stream.trust()
         if call.method in _REQUESTS:
             return await self._serve_request(peer, _REQUESTS[call.method], request)
         if call.method == m.CONFIRM_HANDSHAKE:
@@ -109,29 +108,26 @@ class Acceptor:
             if not self._serving[key]:
                 del self._serving[key]
 
-    def _do_handshake(self, request: bytes) -> bytes:
-        """Check a dialer's handshake and answer with ours; nothing enters the pool yet."""
-        if self._closing:
-            return refusal(HandshakeError.CONNECTION_REFUSED)
+    async def _do_handshake(self, call: IncomingCall, request: bytes) -> bytes:
+        """Check a dialer's handshake and answer with ours. One of the new kind enters the pool with
+        its stream, one of the old kind now."""
+        connections = self._connections
         try:
+            if self._closing:
+                raise refused(RefusalReason.CLOSING)
             remote = self._check_handshake_untrusted(request)
+            if connections.uses_stream_with(remote):
+                connections.note_their_dial(remote)
+                return connections.new_handshake().as_reply()
+            return await self._unary.accept(call.caller.host, remote)
         except HandshakeRefusedError as exc:
-            log.debug("refused a handshake: %s", exc)
+            log.debug("refused a handshake of %s: %s", call.caller.host, exc)
             return refusal(exc.code)
-        self._connections.note_their_dial(remote)
-        return self._connections.new_handshake().as_reply()
 
     def _check_handshake_untrusted(self, request: bytes) -> ReceivedHandshake:
         """Raises MalformedError, or HandshakeRefusedError with the code to answer."""
         context = self._connections.context
-        remote = context.rules.check_request_untrusted(request, context.environment.wall_ns())
-        if not uses_stream(remote.node_version):
-            # A node before 1.4 expects to be dialed back before its DoHandshake is answered.
-            raise HandshakeRefusedError(
-                HandshakeError.INVALID_CONNECTION,
-                f"its node version {remote.node_version!r} has no stream",
-            )
-        return remote
+        return context.rules.check_request_untrusted(request, context.environment.wall_ns())
 
     def _authenticate(self, call: IncomingCall) -> LivePeer:
         """The peer that a call speaks for. Raises CallFailedError(CANCELLED), as C# does."""
@@ -144,6 +140,7 @@ class Acceptor:
                 and peer.info.public_key.hex() == key
                 and peer.accepts_session(session)
             ):
+                peer.heard()
                 return peer
         raise CallFailedError(StatusCode.CANCELLED, "no session")
 
@@ -172,6 +169,7 @@ class Acceptor:
                 except MalformedError as exc:  # protocol §2: C# ends it with UNKNOWN
                     raise CallFailedError(StatusCode.UNKNOWN, str(exc)) from exc
                 if content is not None and peer.close_reason is None:
+                    peer.heard()
                     self._handler.received(peer, content)
 
     # --- the stream ---
@@ -231,14 +229,19 @@ class Acceptor:
     ) -> LivePeer:
         """Give the dialer a place, and answer with our handshake. Raises HandshakeRefusedError."""
         connections = self._connections
+        if not connections.uses_stream_with(remote):
+            raise HandshakeRefusedError(
+                HandshakeError.INVALID_CONNECTION,
+                f"its node version {remote.node_version!r} has no stream",
+            )
         times = connections.times_of_their_dial(remote)
         why = None if fresh else RefusalReason.HANDSHAKING
         why = RefusalReason.CLOSING if self._closing else why
         why = why or await connections.refuse_inbound(call.caller.host, remote, times)
         if why is not None:
-            raise HandshakeRefusedError(_REFUSAL_CODES[why], why.value)
+            raise refused(why)
         sent = connections.new_handshake()
-        peer = connections.add_peer(
+        peer = connections.add_stream_peer(
             call.stream,
             remote,
             sent,

@@ -1,17 +1,24 @@
 """What dialing and accepting have in common: handshakes made and checked, duplicates, places.
 
-Source: protocol §3.1 and §3.3.
+Source: protocol §3.1 to §3.3.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
-from aelf_p2p.contracts import LivePeer, MessageStream, StreamPeerFactory
+from aelf_p2p.contracts import (
+    LivePeer,
+    MessageStream,
+    RpcChannel,
+    StreamPeerFactory,
+    UnaryPeerFactory,
+)
 from aelf_p2p.core.admission import RefusalReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import Dialer, DialTimes, keep_own_dial, overlap
@@ -19,8 +26,9 @@ from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import FullBufferError, NetworkError
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.core.version import uses_stream
 from aelf_p2p.services.block_sync import BlockSync
 from aelf_p2p.services.context import NetworkContext
 
@@ -49,11 +57,17 @@ class Connections:
     """Makes peers of handshakes, keeps one connection a key, and tells who comes and goes."""
 
     def __init__(
-        self, context: NetworkContext, make_peer: StreamPeerFactory, sync: BlockSync
+        self,
+        context: NetworkContext,
+        sync: BlockSync,
+        *,
+        make_stream_peer: StreamPeerFactory,
+        make_unary_peer: UnaryPeerFactory,
     ) -> None:
         self.context = context
-        self._make_peer = make_peer
         self._sync = sync
+        self._make_stream_peer = make_stream_peer
+        self._make_unary_peer = make_unary_peer
         self._own_dials: dict[bytes, OwnDial] = {}
         # By key. Forgetting one loses a tie-break, or a stream that is rebuilt.
         self._their_dials: OrderedDict[bytes, TheirDial] = OrderedDict()
@@ -69,6 +83,15 @@ class Connections:
             now_ns=context.environment.wall_ns(),
             rng=context.environment.rng,
         )
+
+    @property
+    def has_stream(self) -> bool:
+        """Whether this node is of the new kind."""
+        return uses_stream(self.context.rules.node_version)
+
+    def uses_stream_with(self, remote: ReceivedHandshake) -> bool:
+        """Whether both nodes are of the new kind; otherwise both keep to the old one."""
+        return self.has_stream and uses_stream(remote.node_version)
 
     def note_their_dial(self, remote: ReceivedHandshake) -> None:
         """A DoHandshake came: should our own dial cross it, this is when theirs began."""
@@ -104,15 +127,19 @@ class Connections:
             if self._own_dials.get(public_key) is dial:
                 del self._own_dials[public_key]
 
-    def own_dial_stays(self, own: OwnDial, remote: ReceivedHandshake) -> bool:
-        """Whether our dial goes on: the pool holds no connection to the key, or the lesser one."""
+    async def own_dial_stays(self, times: DialTimes, remote: ReceivedHandshake) -> bool:
+        """Whether our dial goes on: the pool holds no connection to the key, or the lesser one, or
+        one that is dead."""
         held = self.context.pool.get(remote.public_key)
         if held is None:
             return True
         if not held.info.inbound:
             return False  # two dials of ours to one node: the first stays
-        times, theirs = self.times_of(own), held.info.dial_times
-        return overlap(times, theirs) and self._keep_own(times, theirs, remote)
+        if self._overlap(times, held.info.dial_times, remote):
+            return self._keep_own(times, held.info.dial_times, remote)
+        if held.status is PeerStatus.UNCONFIRMED:
+            return False  # it is being made
+        return not await self._is_held(held)
 
     async def refuse_inbound(
         self, host: str, remote: ReceivedHandshake, times: DialTimes
@@ -132,12 +159,26 @@ class Connections:
         held = context.pool.get(key)
         if held is None:
             return None
-        if not held.info.inbound and overlap(held.info.dial_times, times):
+        if not held.info.inbound and self._overlap(held.info.dial_times, times, remote):
             kept = self._keep_own(held.info.dial_times, times, remote)
             return RefusalReason.REPEATED if kept else None
-        if await self._is_alive(held) or context.pool.get(key) not in (held, None):
+        if await self._is_held(held):
             return RefusalReason.REPEATED
         return self._refuse_place(host, key)  # again: it may have been banned meanwhile
+
+    async def refuse_unary(self, host: str, remote: ReceivedHandshake) -> RefusalReason | None:
+        """Why an inbound node of the old kind gets no place; None when it is to be dialed back.
+
+        Of two such dials that crossed, each side finds at the end of its own which one stays.
+        """
+        refusal = self._refuse_place(host, remote.public_key)
+        held = self.context.pool.get(remote.public_key)
+        if refusal is not None or held is None:
+            return refusal
+        if await self._is_held(held):
+            return RefusalReason.REPEATED
+        held.close(CloseReason.SILENT)
+        return self._refuse_place(host, remote.public_key)  # again, as above
 
     def _refuse_place(self, host: str, public_key: bytes) -> RefusalReason | None:
         context = self.context
@@ -150,6 +191,11 @@ class Connections:
         now_ns = self.context.environment.wall_ns()
         return DialTimes(own.handshake_ns, own.stream_handshake_ns or now_ns)
 
+    def _overlap(self, own: DialTimes, theirs: DialTimes, remote: ReceivedHandshake) -> bool:
+        # Without a stream a dial lasts until DoHandshake is answered.
+        unary_s = 0.0 if self.uses_stream_with(remote) else self.context.options.handshake_timeout_s
+        return overlap(own, theirs, lasting_ns=round(unary_s * 1e9))
+
     def _keep_own(self, own: DialTimes, theirs: DialTimes, remote: ReceivedHandshake) -> bool:
         return keep_own_dial(
             Dialer(self.context.public_key, own),
@@ -157,19 +203,20 @@ class Connections:
             other_is_csharp=remote.revision == 0,
         )
 
-    async def _is_alive(self, peer: LivePeer) -> bool:
+    async def _is_held(self, peer: LivePeer) -> bool:
+        """Whether the place of a peer is taken: it answers, or another one came in its place."""
         try:
             await peer.check_health(timeout_s=self.context.options.replace_probe_timeout_s)
         except FullBufferError:
             return True  # we could not even ask; its watchdog will
         except NetworkError as exc:
             log.info("%s is dead, its place goes to a newcomer: %s", peer.info, exc)
-            return False
+            return self.context.pool.get(peer.info.public_key) not in (peer, None)
         return True
 
     # --- peers ---
 
-    def add_peer(
+    def add_stream_peer(
         self,
         stream: MessageStream,
         remote: ReceivedHandshake,
@@ -182,32 +229,59 @@ class Connections:
         greeting: bytes | None = None,
     ) -> LivePeer:
         """Make the peer of a stream whose handshake is exchanged, in place of an older one."""
+        make = partial(self._make_stream_peer, stream, early=early, greeting=greeting)
+        return self._add_peer(make, remote, sent, self._info(remote, endpoint, inbound, times))
+
+    def add_unary_peer(
+        self,
+        channel: RpcChannel,
+        remote: ReceivedHandshake,
+        sent: SentHandshake,
+        *,
+        endpoint: Endpoint,
+        inbound: bool,
+    ) -> LivePeer:
+        """Make the peer at the other end of a channel, in place of an older one."""
+        times = DialTimes.without_stream(remote.time_ns if inbound else sent.time_ns)
+        make = partial(self._make_unary_peer, channel)
+        return self._add_peer(make, remote, sent, self._info(remote, endpoint, inbound, times))
+
+    def _info(
+        self, remote: ReceivedHandshake, endpoint: Endpoint, inbound: bool, times: DialTimes
+    ) -> PeerInfo:
+        return PeerInfo(
+            public_key=remote.public_key,
+            endpoint=endpoint,
+            inbound=inbound,
+            node_version=remote.node_version,
+            protocol_version=remote.protocol_version,
+            connected_at_ns=self.context.environment.wall_ns(),
+            dial_times=times,
+            uses_stream=self.uses_stream_with(remote),
+            revision=remote.revision,
+        )
+
+    def _add_peer(
+        self,
+        make: Callable[..., LivePeer],
+        remote: ReceivedHandshake,
+        sent: SentHandshake,
+        info: PeerInfo,
+    ) -> LivePeer:
         context = self.context
         held = context.pool.get(remote.public_key)
         if held is not None:
             held.close(CloseReason.REPLACED)
-        peer = self._make_peer(
-            stream,
-            info=PeerInfo(
-                public_key=remote.public_key,
-                endpoint=endpoint,
-                inbound=inbound,
-                node_version=remote.node_version,
-                protocol_version=remote.protocol_version,
-                connected_at_ns=context.environment.wall_ns(),
-                dial_times=times,
-                revision=remote.revision,
-            ),
+        peer = make(
+            info=info,
             chain=PeerChain(
                 remote.best_hash, remote.best_height, remote.lib_hash, remote.lib_height
             ),
             bit=context.known.bits.acquire(trio.current_time()),
             sessions=Sessions(ours=sent.session_id, theirs=remote.session_id),
-            early=early,
-            greeting=greeting,
         )
         context.pool.add(peer)
-        if not inbound:
+        if not info.inbound:
             # From now on the peer's own dial times speak for it, while it is alive.
             self._own_dials.pop(remote.public_key, None)
         return peer

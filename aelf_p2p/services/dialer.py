@@ -1,12 +1,17 @@
-"""Dialing a node: DoHandshake, the stream, its handshake, the confirmation (protocol §3.1)."""
+"""Dialing a node: DoHandshake, the stream and its handshake, the confirmation (protocol §3.1).
+
+Where either node is before 1.4 there is no stream, and the channel itself is the peer (§3.2).
+"""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import trio
 
 from aelf_p2p.contracts import LivePeer, MessageStream, RpcChannel, Transport
+from aelf_p2p.core.duplicates import DialTimes
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY
 from aelf_p2p.core.errors import (
@@ -19,11 +24,10 @@ from aelf_p2p.core.errors import (
     ProtocolViolationError,
     TransportError,
 )
-from aelf_p2p.core.handshake import ReceivedHandshake
+from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.core.stream_handshake import encode_opening, parse_answer_untrusted
-from aelf_p2p.core.version import uses_stream
 from aelf_p2p.services.connections import Connections, OwnDial
 from aelf_p2p.wire import HandshakeError
 from aelf_p2p.wire.methods import DO_HANDSHAKE, REQUEST_BY_STREAM
@@ -127,22 +131,41 @@ class DialedPeers:
             metadata=metadata,
             timeout_s=context.options.handshake_timeout_s,
         )
-        remote = self._check_reply(reply, endpoint)
-        if not uses_stream(remote.node_version):
-            raise HandshakeRefusedError(
-                HandshakeError.PROTOCOL_MISMATCH,
-                f"{endpoint} has node version {remote.node_version!r}; "
-                "before 1.4.0.0 nodes have no stream, which this version needs",
+        try:
+            remote = self._check_reply(reply, endpoint)
+        except HandshakeRefusedError as exc:
+            held = context.pool.find(endpoint)
+            if exc.code != HandshakeError.REPEATED_CONNECTION or held is None:
+                raise
+            await self._report_other(held.info.public_key, endpoint, report)
+            return
+        if connections.uses_stream_with(remote):
+            await self._run_stream(channel, endpoint, sent, remote, report)
+        elif await connections.own_dial_stays(DialTimes.without_stream(sent.time_ns), remote):
+            peer = connections.add_unary_peer(
+                channel, remote, sent, endpoint=endpoint, inbound=False
             )
-        key = remote.public_key
-        with connections.own_dial(key, sent) as dial:
-            if connections.own_dial_stays(dial, remote):
-                async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
-                    peer = await self._shake_hands(stream, endpoint, dial, key)
-                    if peer is not None:
-                        await self._run_peer(peer, channel, report)
+            await self._run_peer(peer, peer.run, report)
         if not report.done:
-            await self._report_other(key, endpoint, report)
+            await self._report_other(remote.public_key, endpoint, report)
+
+    async def _run_stream(
+        self,
+        channel: RpcChannel,
+        endpoint: Endpoint,
+        sent: SentHandshake,
+        remote: ReceivedHandshake,
+        report: _Report,
+    ) -> None:
+        """From the answer to DoHandshake to the end of the stream."""
+        connections = self._connections
+        metadata = {META_PUBLIC_KEY: connections.context.public_key.hex()}
+        with connections.own_dial(remote.public_key, sent) as dial:
+            if await connections.own_dial_stays(connections.times_of(dial), remote):
+                async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
+                    peer = await self._shake_hands(stream, endpoint, dial, remote.public_key)
+                    if peer is not None:
+                        await self._run_peer(peer, partial(_run_on, channel, peer), report)
 
     async def _shake_hands(
         self, stream: MessageStream, endpoint: Endpoint, dial: OwnDial, key: bytes
@@ -173,9 +196,9 @@ class DialedPeers:
         if remote.public_key != key:
             raise ProtocolViolationError(f"{endpoint} changed its key between two handshakes")
         stream.trust()
-        if not connections.own_dial_stays(dial, remote):
+        if not await connections.own_dial_stays(connections.times_of(dial), remote):
             return None
-        return connections.add_peer(
+        return connections.add_stream_peer(
             stream,
             remote,
             sent,
@@ -207,7 +230,9 @@ class DialedPeers:
             f"the connection to {endpoint} that was to stay instead of this one did not come",
         )
 
-    async def _run_peer(self, peer: LivePeer, channel: RpcChannel, report: _Report) -> None:
+    async def _run_peer(
+        self, peer: LivePeer, life: Callable[[], Awaitable[None]], report: _Report
+    ) -> None:
         """Confirm, report, and live with the peer until it is closed.
 
         Reports nothing when the other side's dial took its place before the confirmation.
@@ -217,7 +242,7 @@ class DialedPeers:
         try:
             with single_error_as_itself():
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_run_on, channel, peer)
+                    nursery.start_soon(life)
                     try:
                         await peer.confirm()
                     except NetworkError as exc:
@@ -235,7 +260,7 @@ class DialedPeers:
 
 
 async def _run_on(channel: RpcChannel, peer: LivePeer) -> None:
-    """A peer's life on a channel. A C# node that stops drains its connections, and then waits for
+    """A peer's life on a stream. A C# node that stops drains its connections, and then waits for
     their streams to end (protocol §3.4): so ours does."""
 
     async def leave_with_the_channel() -> None:

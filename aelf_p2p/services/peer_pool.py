@@ -6,6 +6,7 @@ import trio
 
 from aelf_p2p.contracts import LivePeer
 from aelf_p2p.core.admission import PoolCount
+from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.peer_info import PeerStatus
 
@@ -42,6 +43,13 @@ class PeerPool:
         """The open peer of a key, whether confirmed or not."""
         peer = self._peers.get(public_key)
         return None if peer is None or peer.status is PeerStatus.CLOSED else peer
+
+    def find(self, endpoint: Endpoint) -> LivePeer | None:
+        """The open peer that listens at an endpoint, as far as its handshake tells."""
+        for peer in self._peers.values():
+            if peer.info.endpoint == endpoint and peer.status is not PeerStatus.CLOSED:
+                return peer
+        return None
 
     async def wait_ready(self, public_key: bytes) -> LivePeer:
         """Wait until the key has a ready peer. For ever if need be: the caller has the deadline."""

@@ -41,6 +41,7 @@ class FakePeer:
             protocol_version=PROTOCOL_VERSION,
             connected_at_ns=0,
             dial_times=DialTimes(0, 0),
+            uses_stream=True,
             revision=1,
         )
         self.chain = PeerChain(GENESIS_PREVIOUS_HASH, 0, GENESIS_PREVIOUS_HASH, 0)
@@ -176,6 +177,9 @@ class FakePeer:
         """Be ready."""
         self._confirmed = True
         self._settled.set()
+
+    def heard(self) -> None:
+        """Nothing watches it."""
 
     async def wait_confirmed(self) -> bool:
         """Wait until it is ready; False when it was closed instead."""

@@ -243,7 +243,7 @@ async def open_simulation(
             network = Simulation(
                 count,
                 seed=seed,
-                options=options or NetworkOptions(),
+                options=options or NetworkOptions(dial_private=True),  # its hosts are names
                 latency_s=latency_s,
                 clock_skew_s=clock_skew_s,
                 nursery=nursery,

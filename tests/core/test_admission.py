@@ -1,6 +1,7 @@
 """Who gets a place: bans, the limits of peers and hosts, handshakes under way."""
 
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ EMPTY = PoolCount(peers=0, on_host=0)
 NOW = 1000.0
 
 
-def admission(bans: BanList | None = None, **limits: int) -> Admission:
+def admission(bans: BanList | None = None, **limits: Any) -> Admission:
     return Admission(NetworkOptions(**limits), bans or BanList())
 
 

@@ -153,25 +153,32 @@ def test_normalise_host(host: str, normal: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "loopback", "private"),
+    ("host", "loopback", "public"),
     [
-        ("127.0.0.1", True, True),
-        ("127.255.255.254", True, True),
-        ("::1", True, True),
-        ("::ffff:127.0.0.1", True, True),
-        ("128.0.0.1", False, False),
-        ("10.1.2.3", False, True),
-        ("172.16.0.1", False, True),
-        ("192.168.0.1", False, True),
-        ("fd00::1", False, True),
-        ("8.8.8.8", False, False),
-        ("2606:4700::1111", False, False),
+        ("127.0.0.1", True, False),
+        ("127.255.255.254", True, False),
+        ("::1", True, False),
+        ("::ffff:127.0.0.1", True, False),
+        ("128.0.0.1", False, True),
+        ("10.1.2.3", False, False),
+        ("172.16.0.1", False, False),
+        ("192.168.0.1", False, False),
+        ("169.254.169.254", False, False),
+        ("100.64.0.1", False, False),
+        ("0.0.0.0", False, False),
+        ("224.0.0.1", False, False),
+        ("255.255.255.255", False, False),
+        ("fd00::1", False, False),
+        ("::ffff:10.1.2.3", False, False),
+        ("8.8.8.8", False, True),
+        ("2606:4700::1111", False, True),
         ("localhost", False, False),
+        ("node.example.org", False, False),
     ],
 )
-def test_loopback_and_private(host: str, loopback: bool, private: bool) -> None:
+def test_loopback_and_public(host: str, loopback: bool, public: bool) -> None:
     endpoint = Endpoint(host, 6800)
-    assert (endpoint.is_loopback, endpoint.is_private) == (loopback, private)
+    assert (endpoint.is_loopback, endpoint.is_global) == (loopback, public)
     assert is_loopback_host(host) is loopback
 
 

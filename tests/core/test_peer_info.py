@@ -16,6 +16,7 @@ INFO = PeerInfo(
     protocol_version=1,
     connected_at_ns=1_700_000_000_000_000_000,
     dial_times=DialTimes(1, 2),
+    uses_stream=True,
     revision=0,
 )
 

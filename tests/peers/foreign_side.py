@@ -74,6 +74,7 @@ def make_info(revision: int = 0) -> PeerInfo:
         protocol_version=1,
         connected_at_ns=EPOCH_NS,
         dial_times=DialTimes(EPOCH_NS, EPOCH_NS),
+        uses_stream=True,
         revision=revision,
     )
 

@@ -413,8 +413,8 @@ async def test_who_shows_a_session_is_trusted_where_it_matters(
             async with peer.channel.open_stream(method, metadata=peer.metadata):
                 await wait_all_tasks_blocked()
             assert len(trusted) == count
-        # A unary call is over at once; were it to make its connection trusted, one key could fill
-        # a node with connections.
+        # A unary call is over at once; were it to make its connection trusted beside a stream, one
+        # key could fill a node with connections.
         for method in UNARY_WITH_SESSION:
             await peer.call(method)
         assert len(trusted) == len(m.BROADCAST_STREAMS)

@@ -258,16 +258,6 @@ async def test_a_reply_is_checked_like_a_request(
         assert is_clean(node)
 
 
-@pytest.mark.parametrize("version", ["", "x", "1.3.0.0", "1.4.0"])
-async def test_a_node_without_a_stream_is_refused(version: str, autojump_clock: MockClock) -> None:
-    server = ForeignServer(ForeignNode(node_version=version))
-    async with open_pair(server) as (node, _):
-        with pytest.raises(HandshakeRefusedError):
-            await node.connect(FOREIGN)
-        assert server.streams == []
-        assert is_clean(node)
-
-
 async def test_connecting_to_oneself(autojump_clock: MockClock) -> None:
     async with open_test_node(ConditionedHub()) as node:
         with pytest.raises(HandshakeRefusedError) as raised:

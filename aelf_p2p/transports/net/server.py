@@ -15,8 +15,8 @@ from aelf_p2p.transports.net.connection import Connection, Settings
 
 
 class Strangers:
-    """Connections without a call on which the caller has proved who it is; when there are too many,
-    the oldest goes."""
+    """Connections without a call on which the caller has proved who it is: those on which it never
+    did, or those on which it did once. When there are too many, the oldest goes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -51,12 +51,14 @@ class ServerConnection:
         handler: CallHandler,
         scope: trio.CancelScope,
         strangers: Strangers,
+        idlers: Strangers,
     ) -> None:
         self._limits = settings.limits
         self._caller = caller
         self._handler = handler
         self._scope = scope
         self._strangers = strangers
+        self._idlers = idlers
         self._ending = False
         self._gone_by = math.inf
         self._served: dict[Call, None] = {}  # calls whose handlers' tasks are there
@@ -109,6 +111,16 @@ class ServerConnection:
     def _trust(self) -> None:
         self._scope.deadline = math.inf
         self._strangers.discard(self._scope)
+        self._idlers.discard(self._scope)
+
+    def _let_idle(self, call: Call) -> None:
+        """The last call on which the caller had proved who it is has ended."""
+        # Whose stream ended is no peer any more; one of the old kind makes calls now and then.
+        was_stream = call.method.server_streaming
+        limits = self._limits
+        timeout_s = limits.stranger_timeout_s if was_stream else limits.idle_timeout_s
+        self._scope.deadline = trio.current_time() + timeout_s
+        (self._strangers if was_stream else self._idlers).add(self._scope)
 
     def _begin_call(self, call: Call, opened: CallOpened) -> None:
         assert self._nursery is not None
@@ -126,8 +138,7 @@ class ServerConnection:
             del self._served[call]
             self._handler_ended.unpark_all()
             if self._connection.distrust(call):
-                self._scope.deadline = trio.current_time() + self._limits.stranger_timeout_s
-                self._strangers.add(self._scope)
+                self._let_idle(call)
 
     async def _answer(self, call: Call, opened: CallOpened) -> None:
         call.compresses = call.method.compressed_reply and opened.accepts_gzip

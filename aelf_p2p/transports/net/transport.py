@@ -48,6 +48,7 @@ class SocketTransport:
             held_for_strangers=ByteBudget(limits.all_strangers_bytes, held),
         )
         self._strangers = Strangers(limits.max_strangers)
+        self._idlers = Strangers(limits.max_strangers)
         self._connections = 0
         self._alpn = alpn
         self._server_tls: SSLContext | None = None
@@ -130,6 +131,7 @@ class SocketTransport:
             log.exception("serving a connection failed")
         finally:
             self._strangers.discard(scope)
+            self._idlers.discard(scope)
             self._connections -= 1
             stream.socket.close()
 
@@ -157,6 +159,7 @@ class SocketTransport:
             handler=handler,
             scope=scope,
             strangers=self._strangers,
+            idlers=self._idlers,
         )
         with single_error_as_itself():
             await connection.run()

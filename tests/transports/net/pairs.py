@@ -115,6 +115,7 @@ class Served(Strangers):
                 handler=handler,
                 scope=self.scope,
                 strangers=self,
+                idlers=self,
             ).run()
         self.ended_at = trio.current_time()
         self.ended.set()

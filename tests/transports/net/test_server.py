@@ -103,6 +103,22 @@ async def test_a_caller_is_trusted_while_a_call_of_it_is(
         assert trio.current_time() == pytest.approx(5000 + 9 + 5000 + 10, abs=2)
 
 
+async def test_a_caller_that_was_trusted_has_longer_between_calls(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def trust_and_answer(call: IncomingCall) -> None:
+        call.stream.trust()
+        await call.stream.send_many([b""])
+
+    async with open_pair(trust_and_answer, limits=LIMITS) as pair:
+        pair.served.scope.deadline = 10
+        for _ in range(3):
+            await pair.channel.call(CHECK_HEALTH, b"", metadata={}, timeout_s=5)
+            await trio.sleep(149)
+        await pair.connection.ended.wait()
+        assert trio.current_time() == pytest.approx(3 * 149 + 1, abs=2)
+
+
 async def test_a_second_call_ends_no_trust(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

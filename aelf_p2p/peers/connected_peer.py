@@ -1,0 +1,257 @@
+"""What the two kinds of peers have in common: who it is, what it is asked, and its life.
+
+A kind says how a request is asked, which tasks a connection takes, and how one says goodbye on it.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import trio
+
+from aelf_p2p.core.block import Block, parse_block_list_untrusted
+from aelf_p2p.core.chain_status import PeerChain
+from aelf_p2p.core.errors import FullBufferError, HandlerError, MalformedError, NetworkError
+from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.payloads import (
+    NodeRecord,
+    encode_block_request,
+    encode_blocks_request,
+    encode_nodes_request,
+    parse_block_reply_in_steps_untrusted,
+    parse_node_list_untrusted,
+)
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.wire import MessageType
+
+log = logging.getLogger(__name__)
+
+_POLITE = {
+    CloseReason.SHUTDOWN,
+    CloseReason.REMOVED,
+    CloseReason.REPLACED,
+    CloseReason.UNCONFIRMED,
+    CloseReason.ABNORMAL,
+    CloseReason.FRUITLESS,
+    CloseReason.BANNED,
+}
+
+
+class ConnectedPeer(ABC):
+    """A peer whose handshake was exchanged. ``run`` is its life."""
+
+    def __init__(
+        self,
+        *,
+        info: PeerInfo,
+        chain: PeerChain,
+        bit: int,
+        sessions: Sessions,
+        options: NetworkOptions,
+    ) -> None:
+        self.info = info
+        self.chain = chain
+        self.bit = bit
+        self.close_reason: CloseReason | None = None
+        self.status = PeerStatus.UNCONFIRMED
+        """Whether it is ready, and why not; looked at for each broadcast."""
+        self._sessions = sessions
+        self._options = options
+        self._confirmed = trio.Event()
+        self._settled = trio.Event()  # confirmed or closed
+        self._closing = trio.Event()
+        self._closed = trio.Event()
+        self._last_heard = trio.current_time()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.info} {self.status.name}>"
+
+    # --- what a kind adds ---
+
+    @abstractmethod
+    async def _request(self, message_type: int, request: bytes, timeout_s: float) -> bytes:
+        """One request, of this type on a stream, and its reply. Raises NetworkError."""
+
+    @abstractmethod
+    def _tasks(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """What runs until the peer is closed."""
+
+    @abstractmethod
+    def _give_up_requests(self) -> None:
+        """The peer is closed: whoever waits for a reply waits no more."""
+
+    @abstractmethod
+    async def _say_goodbye(self) -> bool:
+        """DISCONNECT, for as long as that takes. False when the other side was gone before."""
+
+    @abstractmethod
+    def _drop_queued(self) -> None:
+        """The connection is over: what waits is lost, and counted."""
+
+    # --- what services see ---
+
+    def accepts_session(self, shown: str | bytes) -> bool:
+        """Whether this is the session id that we announced to it; hex text or bytes."""
+        return self._sessions.authenticate(shown)
+
+    async def request_block(self, block_hash: bytes) -> Block | None:
+        """The block, or None when the peer does not have it. Raises NetworkError."""
+        reply = await self._request(
+            MessageType.REQUEST_BLOCK,
+            encode_block_request(block_hash),
+            self._options.request_timeout_s,
+        )
+        block: Block | None = None
+        with _as_handler_error(self.info):
+            for step in parse_block_reply_in_steps_untrusted(reply):
+                block = step
+                await trio.lowlevel.checkpoint()
+        return block
+
+    async def request_blocks(self, previous_hash: bytes, count: int) -> list[Block]:
+        """At most ``count`` blocks that follow a block. Raises NetworkError."""
+        reply = await self._request(
+            MessageType.REQUEST_BLOCKS,
+            encode_blocks_request(previous_hash, count),
+            self._options.blocks_timeout_s,
+        )
+        blocks: list[Block] = []
+        with _as_handler_error(self.info):
+            for block in parse_block_list_untrusted(reply):
+                if block is not None:
+                    blocks.append(block)
+                if len(blocks) > count:
+                    raise MalformedError(f"over {count} blocks in answer to a request for {count}")
+                await trio.lowlevel.checkpoint()  # a list may be 100 MiB long
+        return blocks
+
+    async def request_nodes(self, max_count: int) -> list[NodeRecord]:
+        """Nodes that the peer knows, malformed ones left out. Raises NetworkError."""
+        reply = await self._request(
+            MessageType.GET_NODES, encode_nodes_request(max_count), self._options.request_timeout_s
+        )
+        with _as_handler_error(self.info):
+            return parse_node_list_untrusted(reply, max_count)
+
+    async def check_health(self, *, timeout_s: float) -> None:
+        """Ask whether it is alive. Raises NetworkError."""
+        await self._request(MessageType.HEALTH_CHECK, b"", timeout_s)
+
+    async def confirm(self) -> None:
+        """The dialer's last step: confirm the handshake and wait for the answer.
+
+        Raises NetworkError; the peer is then not ready and should be closed.
+        """
+        await self._request(
+            MessageType.CONFIRM_HAND_SHAKE, b"", self._options.stream_handshake_timeout_s
+        )
+        self.confirmed_by_peer()
+
+    def confirmed_by_peer(self) -> None:
+        """The dialer's confirmation arrived: on the stream, or by the unary call."""
+        if self.close_reason is None:
+            self.status = PeerStatus.READY
+        self._confirmed.set()
+        self._settled.set()
+
+    async def wait_confirmed(self) -> bool:
+        """Wait until it is ready; False when it was closed instead."""
+        await self._settled.wait()
+        return self.status is PeerStatus.READY
+
+    def heard(self) -> None:
+        """A sign of life came."""
+        self._last_heard = trio.current_time()
+
+    def close(self, reason: CloseReason) -> None:
+        """Begin to end the connection; the first reason stays."""
+        if self.close_reason is None:
+            self.close_reason = reason
+            self.status = PeerStatus.CLOSED
+            self._closing.set()
+            self._settled.set()
+
+    async def wait_closed(self) -> None:
+        """Wait until its tasks are gone."""
+        await self._closed.wait()
+
+    # --- its life ---
+
+    async def run(self) -> None:
+        """Live until closed, by either side or by cancellation.
+
+        Owns every task of this peer. Says DISCONNECT before it leaves, unless the other side is
+        gone or is not worth it, in at most ``goodbye_timeout_s`` even when cancelled.
+        """
+        try:
+            with single_error_as_itself():
+                async with trio.open_nursery() as nursery:
+                    for task in (*self._tasks(), self._watch):
+                        nursery.start_soon(task)
+                    await self._closing.wait()
+                    nursery.cancel_scope.cancel()
+        finally:
+            cancelled = self.close_reason is None
+            self.close(CloseReason.SHUTDOWN)  # without effect unless we were cancelled
+            self._give_up_requests()
+            try:
+                if self._owes_goodbye() and not await self._part() and cancelled:
+                    # An acceptor's peer is cancelled too when the dialer is gone.
+                    self.close_reason = CloseReason.LOST
+            finally:
+                self._drop_queued()
+                self._closed.set()
+
+    def _owes_goodbye(self) -> bool:
+        if self.close_reason is CloseReason.REPLACED and self.info.is_csharp:
+            return False  # it would remove whatever it holds by our key: the connection that stays
+        return self.close_reason in _POLITE
+
+    async def _part(self) -> bool:
+        deadline = trio.current_time() + self._options.goodbye_timeout_s
+        with trio.CancelScope(deadline=deadline, shield=True):
+            return await self._say_goodbye()
+        return True  # it does not read, and has until then not been gone
+
+    async def _watch(self) -> None:
+        """Close a peer that is never confirmed, and one that is silent and stays so when asked."""
+        with trio.move_on_after(self._options.unconfirmed_timeout_s):
+            await self._confirmed.wait()
+        if not self._confirmed.is_set():
+            log.info("%s: never confirmed its handshake", self.info)
+            self.close(CloseReason.UNCONFIRMED)
+            return
+        while True:
+            ask_at = self._last_heard + self._options.silence_probe_s
+            if trio.current_time() < ask_at:
+                await trio.sleep_until(ask_at)
+                continue
+            try:
+                await self._probe(self._options.silence_probe_timeout_s)
+            except NetworkError as exc:
+                log.info("%s: silent: %s", self.info, exc)
+                self.close(CloseReason.SILENT)
+                return
+
+    async def _probe(self, timeout_s: float) -> None:
+        """Ask a silent peer for a sign of life. Raises NetworkError when none comes."""
+        asked_at = trio.current_time()
+        try:
+            await self.check_health(timeout_s=timeout_s)
+        except FullBufferError:
+            # No room to ask: what waits for it asks it already, and it has as long to answer.
+            await trio.sleep(timeout_s)
+            if self._last_heard < asked_at:
+                raise
+
+
+@contextmanager
+def _as_handler_error(info: PeerInfo) -> Iterator[None]:
+    """An answer that cannot be parsed is an answer that the peer got wrong."""
+    try:
+        yield
+    except MalformedError as exc:
+        raise HandlerError(f"{info} gave a malformed answer: {exc}") from exc

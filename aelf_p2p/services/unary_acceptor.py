@@ -1,0 +1,99 @@
+"""Accepting a dialer where either node is before 1.4: it is dialed back (protocol §3.2)."""
+
+import logging
+
+import trio
+
+from aelf_p2p.contracts import LivePeer, RpcChannel, Transport
+from aelf_p2p.core.admission import RefusalReason, refused
+from aelf_p2p.core.dial_backs import DialBacks
+from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.envelope import META_PUBLIC_KEY
+from aelf_p2p.core.errors import AelfP2PError, HandshakeRefusedError
+from aelf_p2p.core.handshake import ReceivedHandshake
+from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.services.connections import Connections
+from aelf_p2p.wire.methods import PING
+
+log = logging.getLogger(__name__)
+
+
+class UnaryAcceptor:
+    """Makes peers of dialers of the old kind, each on a channel of ours, in a task of the nursery
+    given."""
+
+    def __init__(
+        self, connections: Connections, transport: Transport, nursery: trio.Nursery
+    ) -> None:
+        self._connections = connections
+        self._transport = transport
+        self._nursery = nursery
+        self._dial_backs = DialBacks(connections.context.options)
+
+    async def accept(self, host: str, remote: ReceivedHandshake) -> bytes:
+        """The HandshakeReply to a dialer whose handshake is checked; it is in the pool then.
+
+        Raises HandshakeRefusedError, MalformedError when nobody could be dialed at what it says.
+        """
+        connections = self._connections
+        endpoint = Endpoint.of_untrusted(host, remote.listening_port)
+        with connections.context.admission.mark_handshaking(host, remote.public_key) as fresh:
+            why = None if fresh else RefusalReason.HANDSHAKING
+            why = why or await connections.refuse_unary(host, remote)
+            why = why or self._dial_backs.refuse(endpoint, trio.current_time())
+            if why is not None:
+                raise refused(why)
+            reply: bytes = await self._nursery.start(self._run, endpoint, remote)
+            return reply
+
+    async def _run(
+        self, endpoint: Endpoint, remote: ReceivedHandshake, *, task_status: trio.TaskStatus[bytes]
+    ) -> None:
+        """A dialed-back connection, from its first byte to its last; starts with our answer."""
+        accepted = False
+        try:
+            async with self._transport.dial(
+                endpoint, timeout_s=self._connections.context.options.dial_timeout_s
+            ) as channel:
+                peer, reply = await self._make_peer(channel, endpoint, remote)
+                accepted = True
+                task_status.started(reply)
+                await self._run_peer(peer)
+        except HandshakeRefusedError:
+            raise
+        except AelfP2PError as exc:
+            if not accepted:
+                log.debug("dialing back to %s failed: %s", endpoint, exc)
+                self._dial_backs.failed(endpoint, trio.current_time())
+                raise refused(RefusalReason.UNREACHABLE) from exc
+            log.info("the connection to %s ended: %s", endpoint, exc)
+
+    async def _make_peer(
+        self, channel: RpcChannel, endpoint: Endpoint, remote: ReceivedHandshake
+    ) -> tuple[LivePeer, bytes]:
+        """See that somebody answers there; then the peer, and our answer to its handshake."""
+        connections = self._connections
+        context = connections.context
+        await channel.call(
+            PING,
+            b"",
+            metadata={META_PUBLIC_KEY: context.public_key.hex()},
+            timeout_s=context.options.ping_timeout_s,
+        )
+        if context.pool.get(remote.public_key) is not None:
+            raise refused(RefusalReason.REPEATED)  # our own dial was faster
+        sent = connections.new_handshake()
+        peer = connections.add_unary_peer(channel, remote, sent, endpoint=endpoint, inbound=True)
+        return peer, sent.as_reply()
+
+    async def _run_peer(self, peer: LivePeer) -> None:
+        connected = False
+        try:
+            with single_error_as_itself():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(peer.run)
+                    if await peer.wait_confirmed():
+                        connected = True
+                        self._connections.peer_connected(peer)
+        finally:
+            self._connections.peer_gone(peer, was_connected=connected)
