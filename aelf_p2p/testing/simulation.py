@@ -31,7 +31,7 @@ from aelf_p2p.core.kernel_events import BlockAccepted
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.core.transaction import Transaction
-from aelf_p2p.node import Node, open_node
+from aelf_p2p.node import DEFAULT_NODE_VERSION, Node, open_node
 from aelf_p2p.testing.conditions import ConditionedHub, Latency
 
 EPOCH_NS = 1_700_000_000_000_000_000
@@ -53,6 +53,8 @@ class SimulatedNode:
     identity: Identity
     rng: random.Random
     wall_ns: Callable[[], int]
+    node_version: str = DEFAULT_NODE_VERSION
+    """What it says when it is started; below 1.4.0.0 it is of the old kind."""
     store: MemoryChainStore = field(default_factory=MemoryChainStore)
     node: Node | None = None
     """The running node; None while it is down."""
@@ -174,6 +176,7 @@ class Simulation:
                 store=place.store,
                 kernel=kernel,
                 options=self._options,
+                node_version=place.node_version,
                 wall_ns=place.wall_ns,
                 rng=place.rng,
             ) as node:

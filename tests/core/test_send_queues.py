@@ -114,6 +114,21 @@ class SendQueuesMachine(RuleBasedStateMachine):
         self.waiting = [item for item in self.waiting if item not in batch]
         self.taken.update(item.kind for item in batch)
 
+    @rule(
+        kind=st.sampled_from(BroadcastKind),
+        max_items=st.integers(1, 8),
+        max_bytes=st.integers(1, 600),
+    )
+    def take_kind(self, kind: BroadcastKind, max_items: int, max_bytes: int) -> None:
+        expected: list[BroadcastItem] = []
+        for item in self.waiting_of(kind)[:max_items]:
+            if expected and sum(each.payload_size for each in [*expected, item]) > max_bytes:
+                break
+            expected.append(item)
+        assert self.queues.take_kind(kind, max_items, max_bytes) == expected
+        self.waiting = [item for item in self.waiting if item not in expected]
+        self.taken.update(item.kind for item in expected)
+
     @precondition(lambda self: len(self.waiting) > 4)
     @rule()
     def clear(self) -> None:

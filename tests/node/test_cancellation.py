@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
+import pytest
 import trio
 
 from aelf_p2p import Transaction
+from aelf_p2p.node import DEFAULT_NODE_VERSION
 from aelf_p2p.testing.cancellation import cancel_at_every_step
 from aelf_p2p.testing.simulation import Simulation, open_simulation
 from aelf_p2p.testing.vectors import load_vectors
@@ -15,8 +18,9 @@ TRANSACTION = Transaction.parse_untrusted(load_vectors().transactions[0].raw)
 
 
 @asynccontextmanager
-async def neighbourhood() -> AsyncIterator[Simulation]:
+async def neighbourhood(node_version: str) -> AsyncIterator[Simulation]:
     async with open_simulation(3, seed=5, latency_s=0.02) as network:
+        network.nodes[VICTIM].node_version = node_version
         await network.start(ALICE)
         for _ in range(15):
             await network.mine(ALICE)
@@ -54,7 +58,9 @@ async def check(network: Simulation) -> None:
     await network.wait_for_height(height + 1, timeout_s=5)
 
 
-def test_cancelling_a_node_at_any_await_leaves_nothing_behind() -> None:
-    report = cancel_at_every_step(live, around=neighbourhood, check=check, sample=60, seed=5)
+@pytest.mark.parametrize("node_version", [DEFAULT_NODE_VERSION, "1.3.0.0"])
+def test_cancelling_a_node_at_any_await_leaves_nothing_behind(node_version: str) -> None:
+    around = partial(neighbourhood, node_version)
+    report = cancel_at_every_step(live, around=around, check=check, sample=60, seed=5)
     assert report.steps > 300
     assert len(report.cancelled_at) == 60

@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from aelf_p2p.contracts import IncomingCall, Peer
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import AelfP2PError
+from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import PeerStatus
 from aelf_p2p.node import Node, open_node
 from aelf_p2p.testing.conditions import ConditionedHub, Latency
@@ -28,6 +29,8 @@ from tests.services.support import EPOCH_NS, SECOND_NS, identity
 
 A, B = Endpoint("alice", PORT), Endpoint("bob", PORT)
 SETTLED_S = 6.0
+OLD, NEW = "1.3.0.0", "1.12.3.0"
+LOCAL = NetworkOptions(dial_private=True)
 LOW_KEY, HIGH_KEY = sorted((2, 3), key=lambda number: identity(number).public_key)
 
 
@@ -42,6 +45,8 @@ class Case:
     a_is_lower: bool = True
     b_clock_s: float = 0.0
     seed: int = 0
+    a_version: str = NEW
+    b_version: str = NEW
 
     @property
     def keys(self) -> tuple[int, int]:
@@ -95,12 +100,16 @@ async def two_of_ours(case: Case) -> None:
             transport=hub.transport("alice"),
             wall_ns=clock(),
             rng=random.Random(case.seed),
+            node_version=case.a_version,
+            options=LOCAL,
         ) as alice,
         open_node(
             identity=key_b,
             transport=hub.transport("bob"),
             wall_ns=clock(case.b_clock_s),
             rng=random.Random(case.seed + 1),
+            node_version=case.b_version,
+            options=LOCAL,
         ) as bob,
     ):
         async with trio.open_nursery() as nursery:
@@ -110,7 +119,8 @@ async def two_of_ours(case: Case) -> None:
         assert errors == []
         [of_alice], [of_bob] = alice.peers(), bob.peers()
         assert len(list(alice._context.pool)) == len(list(bob._context.pool)) == 1
-        assert len(hub.connections) == 1
+        # without a stream each side has its own to the other
+        assert len(hub.connections) == (1 if of_alice.info.uses_stream else 2)
         assert of_alice.info.inbound is not of_bob.info.inbound
         assert of_alice.info.dial_times == of_bob.info.dial_times
         assert await is_usable(of_alice)
@@ -136,6 +146,17 @@ def test_two_of_ours(latencies: tuple[float, float], a_is_lower: bool) -> None:
         run(two_of_ours, Case(a_to_b, b_to_a, 0.0, offset, a_is_lower))
 
 
+@pytest.mark.parametrize("versions", [(OLD, OLD), (OLD, NEW), (NEW, OLD)])
+@pytest.mark.parametrize("a_is_lower", [True, False])
+@pytest.mark.parametrize("latencies", LATENCIES)
+def test_two_of_ours_without_a_stream(
+    latencies: tuple[float, float], a_is_lower: bool, versions: tuple[str, str]
+) -> None:
+    a_to_b, b_to_a = latencies
+    for offset in OFFSETS:
+        run(two_of_ours, Case(a_to_b, b_to_a, 0.0, offset, a_is_lower, 0.0, 0, *versions))
+
+
 @pytest.mark.parametrize("clock_s", [-0.6, -0.2, -0.05, 0.05, 0.2, 0.6])
 def test_two_of_ours_whose_clocks_differ(clock_s: float) -> None:
     for latency, offset, lower in itertools.product(
@@ -144,7 +165,8 @@ def test_two_of_ours_whose_clocks_differ(clock_s: float) -> None:
         run(two_of_ours, Case(latency, latency, 0.0, offset, lower, b_clock_s=clock_s))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, phases=[Phase.generate])
+@pytest.mark.parametrize("versions", [(NEW, NEW), (OLD, OLD), (OLD, NEW), (NEW, OLD)])
+@settings(max_examples=60, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(
     seed=st.integers(0, 2**32),
     offset_s=st.one_of(st.just(0.0), st.floats(0, 1.5)),
@@ -153,12 +175,17 @@ def test_two_of_ours_whose_clocks_differ(clock_s: float) -> None:
     clock_s=st.one_of(st.just(0.0), st.floats(-0.5, 0.5)),
 )
 def test_two_of_ours_over_links_whose_latency_varies(
-    seed: int, offset_s: float, most_s: float, lower: bool, clock_s: float
+    versions: tuple[str, str],
+    seed: int,
+    offset_s: float,
+    most_s: float,
+    lower: bool,
+    clock_s: float,
 ) -> None:
     def varies(rng: random.Random) -> float:
         return rng.uniform(0, most_s)
 
-    run(two_of_ours, Case(varies, varies, 0.0, offset_s, lower, clock_s, seed))
+    run(two_of_ours, Case(varies, varies, 0.0, offset_s, lower, clock_s, seed, *versions))
 
 
 async def equal_times(case: Case) -> None:
