@@ -33,6 +33,7 @@ class NetworkOptions:
     handshake_timeout_s: float = 6.0  # the unary DoHandshake
     stream_handshake_timeout_s: float = 3.0  # HAND_SHAKE and CONFIRM_HAND_SHAKE on the stream
     unconfirmed_timeout_s: float = 10.0
+    rebuild_after_s: float = 1.0  # ours: a stream that broke sooner is not made anew
     first_message_timeout_s: float = 10.0  # ours: an accepted stream that says nothing
     max_message_before_handshake_bytes: int = 64 * KIB  # ours
     handshake_max_age_s: float = 1.5

@@ -23,6 +23,7 @@ class CloseReason(Enum):
     REMOVED = "the operator removed it"
     DISCONNECTED_BY_PEER = "the peer said goodbye"
     LOST = "the connection was lost"
+    DROPPED_BY_PEER = "the peer dropped it"
     REPLACED = "another connection to the same peer took its place"
     UNCONFIRMED = "its handshake was never confirmed"
     SILENT = "it did not answer a health check"
@@ -34,7 +35,7 @@ class CloseReason(Enum):
     @property
     def is_loss(self) -> bool:
         """Whether the peer may come back: nobody decided that it should go."""
-        return self in (CloseReason.LOST, CloseReason.SILENT)
+        return self in (CloseReason.LOST, CloseReason.DROPPED_BY_PEER, CloseReason.SILENT)
 
 
 @dataclass(frozen=True, kw_only=True)

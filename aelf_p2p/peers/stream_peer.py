@@ -37,6 +37,7 @@ from aelf_p2p.wire import DisconnectReason, MessageType, StreamMessage
 
 log = logging.getLogger(__name__)
 
+_DROPPED = {StatusCode.CANCELLED, StatusCode.UNAVAILABLE}
 _REQUESTS_FOR_BLOCKS: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS}
 
 
@@ -128,13 +129,16 @@ class StreamPeer(ConnectedPeer):
                 self.heard()
                 await self._session.take_untrusted(messages)
                 messages = await self._stream.receive_many()
-        except TransportError as exc:
+        except CallFailedError as exc:
             # A message over the limit: no server has a reason to end a stream with this status.
-            if isinstance(exc, CallFailedError) and exc.code is StatusCode.RESOURCE_EXHAUSTED:
+            if exc.code is StatusCode.RESOURCE_EXHAUSTED:
                 log.info("%s: dropped for breaking the protocol: %s", self.info, exc.details)
                 self.close(CloseReason.VIOLATION)
-            else:
-                log.debug("%s: the stream broke: %s", self.info, exc)
+            elif exc.code in _DROPPED:
+                self.close(CloseReason.DROPPED_BY_PEER)
+            log.debug("%s: the stream ended: %s", self.info, exc)
+        except TransportError as exc:
+            log.debug("%s: the stream broke: %s", self.info, exc)
         self.close(CloseReason.LOST)  # without effect on one that is closed
 
     async def _send(self) -> None:

@@ -157,15 +157,30 @@ class DialedPeers:
         remote: ReceivedHandshake,
         report: _Report,
     ) -> None:
-        """From the answer to DoHandshake to the end of the stream."""
+        """From the answer to DoHandshake to the end of the stream, which is made anew when it broke
+        and the channel did not (protocol §3.1, step 4)."""
         connections = self._connections
         metadata = {META_PUBLIC_KEY: connections.context.public_key.hex()}
-        with connections.own_dial(remote.public_key, sent) as dial:
-            if await connections.own_dial_stays(connections.times_of(dial), remote):
+        rebuilt = False
+        while True:
+            with connections.own_dial(remote.public_key, sent) as dial:
+                if not await connections.own_dial_stays(connections.times_of(dial), remote):
+                    return
                 async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
                     peer = await self._shake_hands(stream, endpoint, dial, remote.public_key)
-                    if peer is not None:
-                        await self._run_peer(peer, partial(_run_on, channel, peer), report)
+                    if peer is None:
+                        return
+                    began = trio.current_time()
+                    life = partial(_run_on, channel, peer)
+                    await self._run_peer(peer, life, report, rebuilt=rebuilt)
+            # What breaks at once again would break for ever.
+            is_old = trio.current_time() - began >= connections.context.options.rebuild_after_s
+            if self._closed or not (is_old and channel.is_open):
+                return
+            if peer.close_reason is not CloseReason.LOST:
+                return
+            log.info("rebuilding the stream to %s", peer.info)
+            rebuilt = True
 
     async def _shake_hands(
         self, stream: MessageStream, endpoint: Endpoint, dial: OwnDial, key: bytes
@@ -231,9 +246,15 @@ class DialedPeers:
         )
 
     async def _run_peer(
-        self, peer: LivePeer, life: Callable[[], Awaitable[None]], report: _Report
+        self,
+        peer: LivePeer,
+        life: Callable[[], Awaitable[None]],
+        report: _Report,
+        *,
+        rebuilt: bool = False,
     ) -> None:
-        """Confirm, report, and live with the peer until it is closed.
+        """Confirm, report, and live with the peer until it is closed. A stream that is rebuilt is
+        confirmed already.
 
         Reports nothing when the other side's dial took its place before the confirmation.
         """
@@ -244,7 +265,10 @@ class DialedPeers:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(life)
                     try:
-                        await peer.confirm()
+                        if rebuilt:
+                            peer.confirmed_by_peer()
+                        else:
+                            await peer.confirm()
                     except NetworkError as exc:
                         if peer.close_reason is not CloseReason.REPLACED:
                             failure = exc
@@ -252,7 +276,8 @@ class DialedPeers:
                     else:
                         connected = True
                         self._connections.peer_connected(peer)
-                        report.peer(peer)
+                        if not rebuilt:
+                            report.peer(peer)
         finally:
             self._connections.peer_gone(peer, was_connected=connected)
         if failure is not None:

@@ -6,6 +6,7 @@ import trio
 
 from aelf_p2p.contracts import CallHandler, IncomingCall
 from aelf_p2p.core.errors import CallFailedError, StatusCode, TransportError
+from aelf_p2p.core.single_error import each_error
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +25,21 @@ async def run_handler(
     except CallFailedError as exc:
         return exc.code, exc.details
     except Exception as exc:  # whatever a handler does, its neighbours live on
-        if not (isinstance(exc, TransportError) and scope.cancel_called):
-            log.exception("the handler of %s failed", call.method.name)
+        _log_failure(call, exc, scope)
         return StatusCode.UNKNOWN, ""
     except BaseExceptionGroup as group:
         # It failed in several tasks while it was cancelled: only the cancellation goes on.
         failures, others = group.split(Exception)
         if failures is not None:
-            log.error("the handler of %s failed", call.method.name, exc_info=failures)
+            _log_failure(call, failures, scope)
         if others is not None:
             raise others from None
         return StatusCode.UNKNOWN, ""
     return None
+
+
+def _log_failure(call: IncomingCall, failure: Exception, scope: trio.CancelScope) -> None:
+    """Unless it is but the end of the call, seen by several tasks of the handler or by one."""
+    if scope.cancel_called and all(isinstance(e, TransportError) for e in each_error(failure)):
+        return
+    log.error("the handler of %s failed", call.method.name, exc_info=failure)

@@ -34,10 +34,10 @@ def test_our_own_nodes_have_a_revision() -> None:
 
 @pytest.mark.parametrize("reason", CloseReason)
 def test_who_was_lost_may_come_back(reason: CloseReason) -> None:
-    assert reason.is_loss is (reason.name in {"LOST", "SILENT"})
+    assert reason.is_loss is (reason.name in {"LOST", "DROPPED_BY_PEER", "SILENT"})
 
 
 def test_statuses_and_reasons_are_distinct() -> None:
     assert len(PeerStatus) == 3
-    assert len(CloseReason) == 11
+    assert len(CloseReason) == 12
     assert PeerStatus.READY.value == "ready"

@@ -539,14 +539,16 @@ async def test_a_message_over_the_limit_ends_the_peer(
 
 
 @pytest.mark.parametrize("code", set(StatusCode) - {StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED})
-async def test_a_stream_that_ends_with_another_status_is_lost(
+async def test_a_stream_that_ends_with_another_status_is_lost_or_dropped(
     autojump_clock: trio.abc.Clock, code: StatusCode, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     async with open_pair() as pair:
         pair.side.end.outgoing.fail(CallFailedError(code, "bye"))
         assert await pair.closed() == []
-        assert pair.peer.close_reason is CloseReason.LOST
+        dropped = code.name in {"CANCELLED", "UNAVAILABLE"}  # protocol §3.4
+        expected = CloseReason.DROPPED_BY_PEER if dropped else CloseReason.LOST
+        assert pair.peer.close_reason is expected
     assert caplog.records == []
 
 
