@@ -84,6 +84,10 @@ class RpcChannel(Protocol):
     def is_open(self) -> bool:
         """Whether new calls can still be made."""
 
+    @property
+    def certificate_hash(self) -> bytes | None:
+        """SHA-256 of the certificate (DER) that the server showed, 32 bytes; None without TLS."""
+
     async def wait_draining(self) -> None:
         """Wait until the other side says that it takes no more calls, as before it stops.
 
@@ -119,6 +123,8 @@ class IncomingCall:
     caller: Endpoint
     """Host and source port, as the transport sees them."""
     stream: MessageStream
+    certificate_hash: bytes | None = None
+    """SHA-256 of our certificate (DER) that the caller was shown; None without TLS."""
 
 
 CallHandler = Callable[[IncomingCall], Awaitable[None]]

@@ -68,6 +68,8 @@ class ReceivedHandshake:
     lib_height: int
     time_ns: int
     revision: int
+    digest: bytes = field(repr=False)
+    """SHA-256 of what is signed, 32 bytes: another for each handshake that is made."""
 
 
 def refusal(code: int) -> bytes:
@@ -87,9 +89,16 @@ class HandshakeRules:
     """Whitelist mode: only these public keys may connect. None: everyone."""
 
     def make(
-        self, *, listening_port: int, status: ChainStatus, now_ns: int, rng: random.Random
+        self,
+        *,
+        listening_port: int,
+        status: ChainStatus,
+        now_ns: int,
+        rng: random.Random,
+        certificate_hash: bytes | None = None,
     ) -> SentHandshake:
-        """A signed handshake of this moment, with a new session id."""
+        """A signed handshake of this moment, with a new session id, for a connection on which the
+        dialed node shows a certificate of this SHA-256, or none."""
         data = HandshakeData(
             chain_id=self.chain_id,
             version=PROTOCOL_VERSION,
@@ -99,6 +108,7 @@ class HandshakeRules:
             last_irreversible_block_height=status.lib_height,
             node_version=self.node_version,
             aelf_p2p_revision=AELF_P2P_REVISION,
+            certificate_hash=certificate_hash or b"",
         )
         data.best_chain_hash.value = status.best_hash
         data.last_irreversible_block_hash.value = status.lib_hash
@@ -109,12 +119,16 @@ class HandshakeRules:
         message = Handshake(handshake_data=data, signature=signature, session_id=session_id)
         return SentHandshake(message, session_id, now_ns)
 
-    def check_request_untrusted(self, request: bytes, now_ns: int) -> ReceivedHandshake:
+    def check_request_untrusted(
+        self, request: bytes, now_ns: int, certificate_hash: bytes | None = None
+    ) -> ReceivedHandshake:
         """Check a HandshakeRequest. Raises MalformedError, or HandshakeRefusedError with the code
         to answer."""
-        return self._check_untrusted(field_untrusted(request, 1), now_ns)
+        return self._check_untrusted(field_untrusted(request, 1), now_ns, certificate_hash)
 
-    def check_reply_untrusted(self, reply: bytes, now_ns: int) -> ReceivedHandshake:
+    def check_reply_untrusted(
+        self, reply: bytes, now_ns: int, certificate_hash: bytes | None = None
+    ) -> ReceivedHandshake:
         """Check a HandshakeReply: what it says, then its handshake like that of a request.
 
         Raises MalformedError, or HandshakeRefusedError with their code or ours.
@@ -127,9 +141,11 @@ class HandshakeRules:
             known = error in HandshakeError.values()
             name = HandshakeError.Name(error) if known else f"unknown error {error}"
             raise HandshakeRefusedError(error, f"the peer refused the handshake: {name}")
-        return self._check_untrusted(field_untrusted(reply, 1), now_ns)
+        return self._check_untrusted(field_untrusted(reply, 1), now_ns, certificate_hash)
 
-    def _check_untrusted(self, raw: bytes | None, now_ns: int) -> ReceivedHandshake:
+    def _check_untrusted(
+        self, raw: bytes | None, now_ns: int, certificate_hash: bytes | None
+    ) -> ReceivedHandshake:
         if raw is None:
             raise MalformedError("no handshake in the message")
         raw_data = field_untrusted(raw, 1)
@@ -141,7 +157,9 @@ class HandshakeRules:
         except DecodeError as exc:
             raise MalformedError(f"not a Handshake: {exc}") from exc
         self._check_shape(shell, data)
-        self._check_rules(shell, data, raw_data, now_ns)
+        digest = hashlib.sha256(raw_data).digest()
+        self._check_rules(shell, data, digest, now_ns)
+        _check_connection(data.certificate_hash, certificate_hash)
         return ReceivedHandshake(
             public_key=data.pubkey,
             session_id=shell.session_id,
@@ -154,6 +172,7 @@ class HandshakeRules:
             lib_height=data.last_irreversible_block_height,
             time_ns=data.time.ToNanoseconds(),
             revision=data.aelf_p2p_revision,
+            digest=digest,
         )
 
     @staticmethod
@@ -179,7 +198,7 @@ class HandshakeRules:
             raise MalformedError("a handshake with a negative height")
 
     def _check_rules(
-        self, shell: Handshake, data: HandshakeData, raw_data: bytes, now_ns: int
+        self, shell: Handshake, data: HandshakeData, digest: bytes, now_ns: int
     ) -> None:
         """In the order of the C# node, since the first rule broken gives the answer."""
         if self.authorized_keys is not None and data.pubkey not in self.authorized_keys:
@@ -201,7 +220,15 @@ class HandshakeRules:
                 HandshakeError.SIGNATURE_TIMEOUT,
                 f"its handshake is {age_s:+.3f} s old: check both clocks",
             )
-        if not verify(data.pubkey, hashlib.sha256(raw_data).digest(), shell.signature):
+        if not verify(data.pubkey, digest, shell.signature):
             raise HandshakeRefusedError(HandshakeError.WRONG_SIGNATURE, "its signature is wrong")
         if data.pubkey == self.identity.public_key:
             raise HandshakeRefusedError(HandshakeError.CONNECTION_REFUSED, "it is this node itself")
+
+
+def _check_connection(said: bytes, certificate_hash: bytes | None) -> None:
+    """What our own nodes sign beside C#'s fields. Without TLS there is none to compare."""
+    if said and certificate_hash is not None and said != certificate_hash:
+        raise HandshakeRefusedError(
+            HandshakeError.INVALID_CONNECTION, "its handshake was made for another connection"
+        )

@@ -115,19 +115,14 @@ class Acceptor:
         try:
             if self._closing:
                 raise refused(RefusalReason.CLOSING)
-            remote = self._check_handshake_untrusted(request)
+            remote = connections.check_request_untrusted(request, call)
             if connections.uses_stream_with(remote):
                 connections.note_their_dial(remote)
-                return connections.new_handshake().as_reply()
-            return await self._unary.accept(call.caller.host, remote)
+                return connections.new_handshake(call).as_reply()
+            return await self._unary.accept(call, remote)
         except HandshakeRefusedError as exc:
             log.debug("refused a handshake of %s: %s", call.caller.host, exc)
             return refusal(exc.code)
-
-    def _check_handshake_untrusted(self, request: bytes) -> ReceivedHandshake:
-        """Raises MalformedError, or HandshakeRefusedError with the code to answer."""
-        context = self._connections.context
-        return context.rules.check_request_untrusted(request, context.environment.wall_ns())
 
     def _authenticate(self, call: IncomingCall) -> LivePeer:
         """The peer that a call speaks for. Raises CallFailedError(CANCELLED), as C# does."""
@@ -216,7 +211,7 @@ class Acceptor:
     def _check_opening(self, call: IncomingCall, opening: Opening) -> ReceivedHandshake:
         """Check the handshake, and that meta and call metadata name the key that it proves."""
         try:
-            remote = self._check_handshake_untrusted(opening.handshake)
+            remote = self._connections.check_request_untrusted(opening.handshake, call)
         except MalformedError as exc:
             raise CallFailedError(StatusCode.INVALID_ARGUMENT, str(exc)) from exc
         key = remote.public_key.hex()
@@ -240,7 +235,7 @@ class Acceptor:
         why = why or await connections.refuse_inbound(call.caller.host, remote, times)
         if why is not None:
             raise refused(why)
-        sent = connections.new_handshake()
+        sent = connections.new_handshake(call)
         peer = connections.add_stream_peer(
             call.stream,
             remote,

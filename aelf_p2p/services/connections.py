@@ -4,8 +4,9 @@ Source: protocol §3.1 to §3.3.
 """
 
 import logging
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from functools import partial
 import trio
 
 from aelf_p2p.contracts import (
+    IncomingCall,
     LivePeer,
     MessageStream,
     RpcChannel,
@@ -23,7 +25,7 @@ from aelf_p2p.core.admission import RefusalReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import Dialer, DialTimes, keep_own_dial, overlap
 from aelf_p2p.core.endpoint import Endpoint
-from aelf_p2p.core.errors import FullBufferError, NetworkError
+from aelf_p2p.core.errors import FullBufferError, HandshakeRefusedError, NetworkError
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
@@ -31,10 +33,14 @@ from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.core.version import uses_stream
 from aelf_p2p.services.block_sync import BlockSync
 from aelf_p2p.services.context import NetworkContext
+from aelf_p2p.wire import HandshakeError
 
 log = logging.getLogger(__name__)
 
 REMEMBERED_DIALS = 1024
+
+TICK_NS = 1_000_000
+"""A clock on the wall says the same for this long at most."""
 
 
 @dataclass(eq=False)
@@ -68,21 +74,51 @@ class Connections:
         self._sync = sync
         self._make_stream_peer = make_stream_peer
         self._make_unary_peer = make_unary_peer
+        self._last_handshake_ns = 0
         self._own_dials: dict[bytes, OwnDial] = {}
         # By key. Forgetting one loses a tie-break, or a stream that is rebuilt.
         self._their_dials: OrderedDict[bytes, TheirDial] = OrderedDict()
 
     # --- handshakes ---
 
-    def new_handshake(self) -> SentHandshake:
-        """A handshake of ours that says how things stand now."""
+    def new_handshake(self, connection: RpcChannel | IncomingCall) -> SentHandshake:
+        """A handshake of ours for a connection, that says how things stand now."""
         context = self.context
+        now_ns = context.environment.wall_ns()
+        if now_ns <= self._last_handshake_ns < now_ns + TICK_NS:
+            now_ns = self._last_handshake_ns + 1  # no two are the same, or one would be a replay
+        self._last_handshake_ns = now_ns
         return context.rules.make(
             listening_port=context.listening_port,
             status=context.store.status,
-            now_ns=context.environment.wall_ns(),
+            now_ns=now_ns,
             rng=context.environment.rng,
+            certificate_hash=connection.certificate_hash,
         )
+
+    def check_request_untrusted(self, request: bytes, call: IncomingCall) -> ReceivedHandshake:
+        """Check a dialer's handshake. Raises MalformedError, or HandshakeRefusedError with the code
+        to answer."""
+        now_ns = self.context.environment.wall_ns()
+        remote = self.context.rules.check_request_untrusted(request, now_ns, call.certificate_hash)
+        return self._unless_replayed(remote, call.caller)
+
+    def check_reply_untrusted(self, reply: bytes, channel: RpcChannel) -> ReceivedHandshake:
+        """Check the handshake of a node that we dialed. Raises MalformedError, or
+        HandshakeRefusedError with its code or ours."""
+        now_ns = self.context.environment.wall_ns()
+        remote = self.context.rules.check_reply_untrusted(reply, now_ns, channel.certificate_hash)
+        return self._unless_replayed(remote, weakref.ref(channel))
+
+    def _unless_replayed(
+        self, remote: ReceivedHandshake, connection: Hashable
+    ) -> ReceivedHandshake:
+        made_s, now_s = remote.time_ns / 1e9, self.context.environment.wall_s()
+        if self.context.replays.is_replay(remote.digest, connection, made_s, now_s):
+            raise HandshakeRefusedError(
+                HandshakeError.SIGNATURE_TIMEOUT, "its handshake was used on another connection"
+            )
+        return remote
 
     @property
     def has_stream(self) -> bool:

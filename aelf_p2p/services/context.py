@@ -12,6 +12,7 @@ from aelf_p2p.core.known_items import KnownItems, PeerBits
 from aelf_p2p.core.network_events import AbnormalPeerFound
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.replays import Replays
 from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.services.events import EventBus
 from aelf_p2p.services.peer_pool import PeerPool
@@ -75,6 +76,7 @@ class NetworkContext:
         self.admission = Admission(self.options, self.bans)
         self.events = EventBus(self.options.max_event_backlog, self.options.max_event_backlog_bytes)
         self.known = KnownTables(self.options)
+        self.replays = Replays(self.options.handshake_max_age_s)
 
     @property
     def public_key(self) -> bytes:

@@ -124,7 +124,7 @@ class DialedPeers:
         connections = self._connections
         context = connections.context
         metadata = {META_PUBLIC_KEY: context.public_key.hex()}
-        sent = connections.new_handshake()
+        sent = connections.new_handshake(channel)
         reply = await channel.call(
             DO_HANDSHAKE,
             sent.as_request(),
@@ -132,7 +132,7 @@ class DialedPeers:
             timeout_s=context.options.handshake_timeout_s,
         )
         try:
-            remote = self._check_reply(reply, endpoint)
+            remote = self._check_reply(reply, channel, endpoint)
         except HandshakeRefusedError as exc:
             held = context.pool.find(endpoint)
             if exc.code != HandshakeError.REPEATED_CONNECTION or held is None:
@@ -167,7 +167,9 @@ class DialedPeers:
                 if not await connections.own_dial_stays(connections.times_of(dial), remote):
                     return
                 async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
-                    peer = await self._shake_hands(stream, endpoint, dial, remote.public_key)
+                    peer = await self._shake_hands(
+                        channel, stream, endpoint, dial, remote.public_key
+                    )
                     if peer is None:
                         return
                     began = trio.current_time()
@@ -183,13 +185,18 @@ class DialedPeers:
             rebuilt = True
 
     async def _shake_hands(
-        self, stream: MessageStream, endpoint: Endpoint, dial: OwnDial, key: bytes
+        self,
+        channel: RpcChannel,
+        stream: MessageStream,
+        endpoint: Endpoint,
+        dial: OwnDial,
+        key: bytes,
     ) -> LivePeer | None:
         """The handshake on the stream. None when another connection to the node stays instead."""
         connections = self._connections
         context = connections.context
         options = context.options
-        sent = connections.new_handshake()
+        sent = connections.new_handshake(channel)
         dial.stream_handshake_ns = sent.time_ns
         request_id = context.environment.new_request_id()
         opening = encode_opening(context.public_key, request_id, sent.as_request())
@@ -203,7 +210,7 @@ class DialedPeers:
             messages, request_id, options.max_message_before_handshake_bytes
         )
         try:
-            remote = self._check_reply(reply, endpoint)
+            remote = self._check_reply(reply, channel, endpoint)
         except HandshakeRefusedError as exc:
             if exc.code == HandshakeError.REPEATED_CONNECTION:
                 return None  # two dials crossed, and the node keeps its own, which may still come
@@ -223,9 +230,11 @@ class DialedPeers:
             early=early,
         )
 
-    def _check_reply(self, reply: bytes, endpoint: Endpoint) -> ReceivedHandshake:
+    def _check_reply(
+        self, reply: bytes, channel: RpcChannel, endpoint: Endpoint
+    ) -> ReceivedHandshake:
         context = self._connections.context
-        remote = context.rules.check_reply_untrusted(reply, context.environment.wall_ns())
+        remote = self._connections.check_reply_untrusted(reply, channel)
         wall_s = context.environment.wall_s()
         refusal = context.admission.refuse_dial(endpoint.host, remote.public_key, wall_s)
         if refusal is not None:

@@ -4,7 +4,7 @@ import logging
 
 import trio
 
-from aelf_p2p.contracts import LivePeer, RpcChannel, Transport
+from aelf_p2p.contracts import IncomingCall, LivePeer, RpcChannel, Transport
 from aelf_p2p.core.admission import RefusalReason, refused
 from aelf_p2p.core.dial_backs import DialBacks
 from aelf_p2p.core.endpoint import Endpoint
@@ -30,12 +30,13 @@ class UnaryAcceptor:
         self._nursery = nursery
         self._dial_backs = DialBacks(connections.context.options)
 
-    async def accept(self, host: str, remote: ReceivedHandshake) -> bytes:
+    async def accept(self, call: IncomingCall, remote: ReceivedHandshake) -> bytes:
         """The HandshakeReply to a dialer whose handshake is checked; it is in the pool then.
 
         Raises HandshakeRefusedError, MalformedError when nobody could be dialed at what it says.
         """
         connections = self._connections
+        host = call.caller.host
         endpoint = Endpoint.of_untrusted(host, remote.listening_port)
         with connections.context.admission.mark_handshaking(host, remote.public_key) as fresh:
             why = None if fresh else RefusalReason.HANDSHAKING
@@ -43,11 +44,16 @@ class UnaryAcceptor:
             why = why or self._dial_backs.refuse(endpoint, trio.current_time())
             if why is not None:
                 raise refused(why)
-            reply: bytes = await self._nursery.start(self._run, endpoint, remote)
+            reply: bytes = await self._nursery.start(self._run, call, endpoint, remote)
             return reply
 
     async def _run(
-        self, endpoint: Endpoint, remote: ReceivedHandshake, *, task_status: trio.TaskStatus[bytes]
+        self,
+        call: IncomingCall,
+        endpoint: Endpoint,
+        remote: ReceivedHandshake,
+        *,
+        task_status: trio.TaskStatus[bytes],
     ) -> None:
         """A dialed-back connection, from its first byte to its last; starts with our answer."""
         accepted = False
@@ -55,9 +61,15 @@ class UnaryAcceptor:
             async with self._transport.dial(
                 endpoint, timeout_s=self._connections.context.options.dial_timeout_s
             ) as channel:
-                peer, reply = await self._make_peer(channel, endpoint, remote)
+                await self._ping(channel)
+                if self._connections.context.pool.get(remote.public_key) is not None:
+                    raise refused(RefusalReason.REPEATED)  # our own dial was faster
+                sent = self._connections.new_handshake(call)
+                peer = self._connections.add_unary_peer(
+                    channel, remote, sent, endpoint=endpoint, inbound=True
+                )
                 accepted = True
-                task_status.started(reply)
+                task_status.started(sent.as_reply())
                 await self._run_peer(peer)
         except HandshakeRefusedError:
             raise
@@ -68,23 +80,11 @@ class UnaryAcceptor:
                 raise refused(RefusalReason.UNREACHABLE) from exc
             log.info("the connection to %s ended: %s", endpoint, exc)
 
-    async def _make_peer(
-        self, channel: RpcChannel, endpoint: Endpoint, remote: ReceivedHandshake
-    ) -> tuple[LivePeer, bytes]:
-        """See that somebody answers there; then the peer, and our answer to its handshake."""
-        connections = self._connections
-        context = connections.context
-        await channel.call(
-            PING,
-            b"",
-            metadata={META_PUBLIC_KEY: context.public_key.hex()},
-            timeout_s=context.options.ping_timeout_s,
-        )
-        if context.pool.get(remote.public_key) is not None:
-            raise refused(RefusalReason.REPEATED)  # our own dial was faster
-        sent = connections.new_handshake()
-        peer = connections.add_unary_peer(channel, remote, sent, endpoint=endpoint, inbound=True)
-        return peer, sent.as_reply()
+    async def _ping(self, channel: RpcChannel) -> None:
+        context = self._connections.context
+        metadata = {META_PUBLIC_KEY: context.public_key.hex()}
+        timeout_s = context.options.ping_timeout_s
+        await channel.call(PING, b"", metadata=metadata, timeout_s=timeout_s)
 
     async def _run_peer(self, peer: LivePeer) -> None:
         connected = False

@@ -164,6 +164,10 @@ class MemoryConnection:
         """Whether new calls can still be made."""
         return self.lost is None and not self.listener.closing
 
+    @property
+    def certificate_hash(self) -> None:
+        """There is no TLS."""
+
     async def wait_draining(self) -> None:
         """Wait until the listener closes. Raises what the connection was lost by instead."""
         await self.ending.wait()

@@ -26,15 +26,15 @@ from aelf_p2p.wire import core_pb2 as aelf__p2p_dot_wire_dot_core__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!aelf_p2p/wire/network_types.proto\x12\raelf_p2p.wire\x1a\x18\x61\x65lf_p2p/wire/core.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n\x11\x42lockAnnouncement\x12\'\n\nblock_hash\x18\x01 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12\x14\n\x0c\x62lock_height\x18\x02 \x01(\x03\"L\n\x0fLibAnnouncement\x12%\n\x08lib_hash\x18\x01 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12\x12\n\nlib_height\x18\x02 \x01(\x03\"u\n\x15\x42lockWithTransactions\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.aelf_p2p.wire.BlockHeader\x12\x30\n\x0ctransactions\x18\x02 \x03(\x0b\x32\x1a.aelf_p2p.wire.Transaction\"1\n\x0c\x42lockRequest\x12!\n\x04hash\x18\x01 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\"P\n\nBlockReply\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x33\n\x05\x62lock\x18\x02 \x01(\x0b\x32$.aelf_p2p.wire.BlockWithTransactions\"P\n\rBlocksRequest\x12\x30\n\x13previous_block_hash\x18\x01 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"A\n\tBlockList\x12\x34\n\x06\x62locks\x18\x01 \x03(\x0b\x32$.aelf_p2p.wire.BlockWithTransactions\"\xe2\x02\n\rHandshakeData\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x05\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x16\n\x0elistening_port\x18\x03 \x01(\x05\x12\x0e\n\x06pubkey\x18\x04 \x01(\x0c\x12,\n\x0f\x62\x65st_chain_hash\x18\x05 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12\x19\n\x11\x62\x65st_chain_height\x18\x06 \x01(\x03\x12\x39\n\x1clast_irreversible_block_hash\x18\x07 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12&\n\x1elast_irreversible_block_height\x18\x08 \x01(\x03\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cnode_version\x18\n \x01(\t\x12\x1a\n\x11\x61\x65lf_p2p_revision\x18\xe8\x07 \x01(\r\"h\n\tHandshake\x12\x34\n\x0ehandshake_data\x18\x01 \x01(\x0b\x32\x1c.aelf_p2p.wire.HandshakeData\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nsession_id\x18\x03 \x01(\x0c\"?\n\x10HandshakeRequest\x12+\n\thandshake\x18\x01 \x01(\x0b\x32\x18.aelf_p2p.wire.Handshake\"k\n\x0eHandshakeReply\x12+\n\thandshake\x18\x01 \x01(\x0b\x32\x18.aelf_p2p.wire.Handshake\x12,\n\x05\x65rror\x18\x02 \x01(\x0e\x32\x1d.aelf_p2p.wire.HandshakeError\"\x19\n\x17\x43onfirmHandshakeRequest\"_\n\x10\x44isconnectReason\x12\x33\n\x03why\x18\x01 \x01(\x0e\x32&.aelf_p2p.wire.DisconnectReason.Reason\"\x16\n\x06Reason\x12\x0c\n\x08SHUTDOWN\x10\x00\",\n\x08NodeInfo\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x0e\n\x06pubkey\x18\x02 \x01(\x0c\"!\n\x0cNodesRequest\x12\x11\n\tmax_count\x18\x01 \x01(\x05\"2\n\x08NodeList\x12&\n\x05nodes\x18\x01 \x03(\x0b\x32\x17.aelf_p2p.wire.NodeInfo*\xc2\x01\n\x0eHandshakeError\x12\x10\n\x0cHANDSHAKE_OK\x10\x00\x12\x12\n\x0e\x43HAIN_MISMATCH\x10\x01\x12\x15\n\x11PROTOCOL_MISMATCH\x10\x02\x12\x13\n\x0fWRONG_SIGNATURE\x10\x03\x12\x17\n\x13REPEATED_CONNECTION\x10\x04\x12\x16\n\x12\x43ONNECTION_REFUSED\x10\x05\x12\x16\n\x12INVALID_CONNECTION\x10\x06\x12\x15\n\x11SIGNATURE_TIMEOUT\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!aelf_p2p/wire/network_types.proto\x12\raelf_p2p.wire\x1a\x18\x61\x65lf_p2p/wire/core.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n\x11\x42lockAnnouncement\x12\'\n\nblock_hash\x18\x01 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12\x14\n\x0c\x62lock_height\x18\x02 \x01(\x03\"L\n\x0fLibAnnouncement\x12%\n\x08lib_hash\x18\x01 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12\x12\n\nlib_height\x18\x02 \x01(\x03\"u\n\x15\x42lockWithTransactions\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.aelf_p2p.wire.BlockHeader\x12\x30\n\x0ctransactions\x18\x02 \x03(\x0b\x32\x1a.aelf_p2p.wire.Transaction\"1\n\x0c\x42lockRequest\x12!\n\x04hash\x18\x01 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\"P\n\nBlockReply\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x33\n\x05\x62lock\x18\x02 \x01(\x0b\x32$.aelf_p2p.wire.BlockWithTransactions\"P\n\rBlocksRequest\x12\x30\n\x13previous_block_hash\x18\x01 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"A\n\tBlockList\x12\x34\n\x06\x62locks\x18\x01 \x03(\x0b\x32$.aelf_p2p.wire.BlockWithTransactions\"\xfd\x02\n\rHandshakeData\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x05\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x16\n\x0elistening_port\x18\x03 \x01(\x05\x12\x0e\n\x06pubkey\x18\x04 \x01(\x0c\x12,\n\x0f\x62\x65st_chain_hash\x18\x05 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12\x19\n\x11\x62\x65st_chain_height\x18\x06 \x01(\x03\x12\x39\n\x1clast_irreversible_block_hash\x18\x07 \x01(\x0b\x32\x13.aelf_p2p.wire.Hash\x12&\n\x1elast_irreversible_block_height\x18\x08 \x01(\x03\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cnode_version\x18\n \x01(\t\x12\x1a\n\x11\x61\x65lf_p2p_revision\x18\xe8\x07 \x01(\r\x12\x19\n\x10\x63\x65rtificate_hash\x18\xe9\x07 \x01(\x0c\"h\n\tHandshake\x12\x34\n\x0ehandshake_data\x18\x01 \x01(\x0b\x32\x1c.aelf_p2p.wire.HandshakeData\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nsession_id\x18\x03 \x01(\x0c\"?\n\x10HandshakeRequest\x12+\n\thandshake\x18\x01 \x01(\x0b\x32\x18.aelf_p2p.wire.Handshake\"k\n\x0eHandshakeReply\x12+\n\thandshake\x18\x01 \x01(\x0b\x32\x18.aelf_p2p.wire.Handshake\x12,\n\x05\x65rror\x18\x02 \x01(\x0e\x32\x1d.aelf_p2p.wire.HandshakeError\"\x19\n\x17\x43onfirmHandshakeRequest\"_\n\x10\x44isconnectReason\x12\x33\n\x03why\x18\x01 \x01(\x0e\x32&.aelf_p2p.wire.DisconnectReason.Reason\"\x16\n\x06Reason\x12\x0c\n\x08SHUTDOWN\x10\x00\",\n\x08NodeInfo\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x0e\n\x06pubkey\x18\x02 \x01(\x0c\"!\n\x0cNodesRequest\x12\x11\n\tmax_count\x18\x01 \x01(\x05\"2\n\x08NodeList\x12&\n\x05nodes\x18\x01 \x03(\x0b\x32\x17.aelf_p2p.wire.NodeInfo*\xc2\x01\n\x0eHandshakeError\x12\x10\n\x0cHANDSHAKE_OK\x10\x00\x12\x12\n\x0e\x43HAIN_MISMATCH\x10\x01\x12\x15\n\x11PROTOCOL_MISMATCH\x10\x02\x12\x13\n\x0fWRONG_SIGNATURE\x10\x03\x12\x17\n\x13REPEATED_CONNECTION\x10\x04\x12\x16\n\x12\x43ONNECTION_REFUSED\x10\x05\x12\x16\n\x12INVALID_CONNECTION\x10\x06\x12\x15\n\x11SIGNATURE_TIMEOUT\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aelf_p2p.wire.network_types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HANDSHAKEERROR']._serialized_start=1569
-  _globals['_HANDSHAKEERROR']._serialized_end=1763
+  _globals['_HANDSHAKEERROR']._serialized_start=1596
+  _globals['_HANDSHAKEERROR']._serialized_end=1790
   _globals['_BLOCKANNOUNCEMENT']._serialized_start=111
   _globals['_BLOCKANNOUNCEMENT']._serialized_end=193
   _globals['_LIBANNOUNCEMENT']._serialized_start=195
@@ -50,23 +50,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLOCKLIST']._serialized_start=607
   _globals['_BLOCKLIST']._serialized_end=672
   _globals['_HANDSHAKEDATA']._serialized_start=675
-  _globals['_HANDSHAKEDATA']._serialized_end=1029
-  _globals['_HANDSHAKE']._serialized_start=1031
-  _globals['_HANDSHAKE']._serialized_end=1135
-  _globals['_HANDSHAKEREQUEST']._serialized_start=1137
-  _globals['_HANDSHAKEREQUEST']._serialized_end=1200
-  _globals['_HANDSHAKEREPLY']._serialized_start=1202
-  _globals['_HANDSHAKEREPLY']._serialized_end=1309
-  _globals['_CONFIRMHANDSHAKEREQUEST']._serialized_start=1311
-  _globals['_CONFIRMHANDSHAKEREQUEST']._serialized_end=1336
-  _globals['_DISCONNECTREASON']._serialized_start=1338
-  _globals['_DISCONNECTREASON']._serialized_end=1433
-  _globals['_DISCONNECTREASON_REASON']._serialized_start=1411
-  _globals['_DISCONNECTREASON_REASON']._serialized_end=1433
-  _globals['_NODEINFO']._serialized_start=1435
-  _globals['_NODEINFO']._serialized_end=1479
-  _globals['_NODESREQUEST']._serialized_start=1481
-  _globals['_NODESREQUEST']._serialized_end=1514
-  _globals['_NODELIST']._serialized_start=1516
-  _globals['_NODELIST']._serialized_end=1566
+  _globals['_HANDSHAKEDATA']._serialized_end=1056
+  _globals['_HANDSHAKE']._serialized_start=1058
+  _globals['_HANDSHAKE']._serialized_end=1162
+  _globals['_HANDSHAKEREQUEST']._serialized_start=1164
+  _globals['_HANDSHAKEREQUEST']._serialized_end=1227
+  _globals['_HANDSHAKEREPLY']._serialized_start=1229
+  _globals['_HANDSHAKEREPLY']._serialized_end=1336
+  _globals['_CONFIRMHANDSHAKEREQUEST']._serialized_start=1338
+  _globals['_CONFIRMHANDSHAKEREQUEST']._serialized_end=1363
+  _globals['_DISCONNECTREASON']._serialized_start=1365
+  _globals['_DISCONNECTREASON']._serialized_end=1460
+  _globals['_DISCONNECTREASON_REASON']._serialized_start=1438
+  _globals['_DISCONNECTREASON_REASON']._serialized_end=1460
+  _globals['_NODEINFO']._serialized_start=1462
+  _globals['_NODEINFO']._serialized_end=1506
+  _globals['_NODESREQUEST']._serialized_start=1508
+  _globals['_NODESREQUEST']._serialized_end=1541
+  _globals['_NODELIST']._serialized_start=1543
+  _globals['_NODELIST']._serialized_end=1593
 # @@protoc_insertion_point(module_scope)

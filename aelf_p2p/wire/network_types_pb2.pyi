@@ -83,7 +83,7 @@ class BlockList(_message.Message):
     def __init__(self, blocks: _Optional[_Iterable[_Union[BlockWithTransactions, _Mapping]]] = ...) -> None: ...
 
 class HandshakeData(_message.Message):
-    __slots__ = ("chain_id", "version", "listening_port", "pubkey", "best_chain_hash", "best_chain_height", "last_irreversible_block_hash", "last_irreversible_block_height", "time", "node_version", "aelf_p2p_revision")
+    __slots__ = ("chain_id", "version", "listening_port", "pubkey", "best_chain_hash", "best_chain_height", "last_irreversible_block_hash", "last_irreversible_block_height", "time", "node_version", "aelf_p2p_revision", "certificate_hash")
     CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LISTENING_PORT_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class HandshakeData(_message.Message):
     TIME_FIELD_NUMBER: _ClassVar[int]
     NODE_VERSION_FIELD_NUMBER: _ClassVar[int]
     AELF_P2P_REVISION_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_HASH_FIELD_NUMBER: _ClassVar[int]
     chain_id: int
     version: int
     listening_port: int
@@ -106,7 +107,8 @@ class HandshakeData(_message.Message):
     time: _timestamp_pb2.Timestamp
     node_version: str
     aelf_p2p_revision: int
-    def __init__(self, chain_id: _Optional[int] = ..., version: _Optional[int] = ..., listening_port: _Optional[int] = ..., pubkey: _Optional[bytes] = ..., best_chain_hash: _Optional[_Union[_core_pb2.Hash, _Mapping]] = ..., best_chain_height: _Optional[int] = ..., last_irreversible_block_hash: _Optional[_Union[_core_pb2.Hash, _Mapping]] = ..., last_irreversible_block_height: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., node_version: _Optional[str] = ..., aelf_p2p_revision: _Optional[int] = ...) -> None: ...
+    certificate_hash: bytes
+    def __init__(self, chain_id: _Optional[int] = ..., version: _Optional[int] = ..., listening_port: _Optional[int] = ..., pubkey: _Optional[bytes] = ..., best_chain_hash: _Optional[_Union[_core_pb2.Hash, _Mapping]] = ..., best_chain_height: _Optional[int] = ..., last_irreversible_block_hash: _Optional[_Union[_core_pb2.Hash, _Mapping]] = ..., last_irreversible_block_height: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., node_version: _Optional[str] = ..., aelf_p2p_revision: _Optional[int] = ..., certificate_hash: _Optional[bytes] = ...) -> None: ...
 
 class Handshake(_message.Message):
     __slots__ = ("handshake_data", "signature", "session_id")

@@ -29,7 +29,7 @@ from aelf_p2p.wire import HandshakeData
 
 # The codes of HandshakeError (protocol §1).
 CHAIN_MISMATCH, PROTOCOL_MISMATCH, WRONG_SIGNATURE = 1, 2, 3
-CONNECTION_REFUSED, SIGNATURE_TIMEOUT = 5, 7
+CONNECTION_REFUSED, INVALID_CONNECTION, SIGNATURE_TIMEOUT = 5, 6, 7
 
 AELF = 9992731
 NOW = 1_763_800_000_123_456_789
@@ -191,6 +191,7 @@ def test_what_we_make_is_accepted(scheme: Scheme, own: Scheme) -> None:
         lib_height=LIB.height,
         time_ns=NOW,
         revision=1,
+        digest=hashlib.sha256(sent.message.handshake_data.SerializeToString()).digest(),
     )
     rules = rules_of(OWN[own])
     assert rules.check_request_untrusted(sent.as_request(), NOW + 5_000_000) == expected
@@ -252,6 +253,7 @@ def test_a_handshake_of_a_csharp_node_is_accepted() -> None:
         lib_height=LIB.height,
         time_ns=NOW,
         revision=0,
+        digest=hashlib.sha256(b"".join(data_parts().values())).digest(),
     )
 
 
@@ -498,7 +500,7 @@ def test_the_session_id_is_not_signed(scheme: Scheme, size: int) -> None:
 
 EXTENSIONS = [
     pytest.param(number_field(1000, 3), id="a later revision of ours"),
-    pytest.param(bytes_field(1001, b"certificate hash"), id="another of ours"),
+    pytest.param(bytes_field(1001, b"certificate hash"), id="of a connection"),
     pytest.param(number_field(1000, 1) + bytes_field(2000, b"\x00\xff"), id="two"),
     pytest.param(varint(1234 * 8 + 5) + b"abcd", id="fixed 32"),
     pytest.param(varint((2**29 - 1) * 8 + 1) + b"abcdefgh", id="fixed 64, the last number"),
@@ -527,9 +529,44 @@ def test_the_revision_tells_our_nodes(field: bytes, revision: int) -> None:
     assert RULES.check_request_untrusted(request, NOW).revision == revision
 
 
+CERTIFICATE, ANOTHER = b"c" * 32, b"d" * 32
+
+
+@both_schemes
+def test_a_handshake_is_for_the_connection_that_it_was_made_for(scheme: Scheme) -> None:
+    """The hash of the certificate is signed with it, on both sides (weak spot: it covers no
+    channel)."""
+    sent = rules_of(PEER[scheme]).make(
+        listening_port=6801,
+        status=STATUS,
+        now_ns=NOW,
+        rng=random.Random(1),
+        certificate_hash=CERTIFICATE,
+    )
+    for check, message in (
+        (RULES.check_request_untrusted, sent.as_request()),
+        (RULES.check_reply_untrusted, sent.as_reply()),
+    ):
+        assert check(message, NOW, CERTIFICATE).public_key == PEER[scheme].public_key
+        assert check(message, NOW, None).public_key == PEER[scheme].public_key  # without TLS
+        with pytest.raises(HandshakeRefusedError, match="for another connection") as raised:
+            check(message, NOW, ANOTHER)
+        assert raised.value.code == INVALID_CONNECTION
+    stripped = sent.message.SerializeToString().replace(bytes_field(1001, CERTIFICATE), b"")
+    data = HandshakeData.FromString(sent.message.handshake_data.SerializeToString())
+    data.ClearField("certificate_hash")
+    assert bytes_field(1001, CERTIFICATE) not in stripped
+    request = request_of(data.SerializeToString(), sent.message.signature)
+    assert refused_code(RULES, request) == WRONG_SIGNATURE
+
+
+def test_csharp_signs_no_connection() -> None:
+    assert RULES.check_request_untrusted(signed(data_parts()), NOW, CERTIFICATE).revision == 0
+
+
 def test_the_digest_is_over_the_bytes_that_came() -> None:
     # C# writes unknown fields in the order in which they came; protobuf here in another.
-    data = b"".join(data_parts().values()) + bytes_field(1001, b"x") + number_field(1000, 1)
+    data = b"".join(data_parts().values()) + bytes_field(2001, b"x") + number_field(1000, 1)
     again = HandshakeData.FromString(data).SerializeToString()
     assert sorted(again) == sorted(data)
     assert again != data

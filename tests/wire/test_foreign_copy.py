@@ -59,6 +59,7 @@ def test_fields_are_the_same(name: str) -> None:
     theirs = schema(THEIRS[name].DESCRIPTOR)
     if name == "HandshakeData":
         assert ours["fields"].pop(1000)[0] == "aelf_p2p_revision"
+        assert ours["fields"].pop(1001)[0] == "certificate_hash"
     assert ours == theirs
 
 
@@ -127,8 +128,13 @@ def test_each_reads_every_field_of_the_other(name: str) -> None:
     assert values(read_by_them) == values(read_by_us)
 
 
-def test_a_foreign_node_keeps_our_revision() -> None:
-    ours = wire.HandshakeData(chain_id=9992731, node_version="1.12.3.0", aelf_p2p_revision=1)
+def test_a_foreign_node_keeps_our_additions() -> None:
+    ours = wire.HandshakeData(
+        chain_id=9992731,
+        node_version="1.12.3.0",
+        aelf_p2p_revision=1,
+        certificate_hash=b"c" * 32,
+    )
     kept = network_types_pb2.HandshakeData.FromString(ours.SerializeToString())
     assert kept.node_version == "1.12.3.0"
     # what it hashes to check the signature is what we signed

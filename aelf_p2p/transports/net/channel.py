@@ -15,8 +15,10 @@ from aelf_p2p.wire.methods import Method
 class SocketChannel:
     """A dialed connection: an RpcChannel."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, certificate_hash: bytes | None = None) -> None:
         self._connection = connection
+        self.certificate_hash = certificate_hash
+        """See ``RpcChannel``."""
 
     @property
     def is_open(self) -> bool:

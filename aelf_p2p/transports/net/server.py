@@ -49,6 +49,7 @@ class ServerConnection:
         settings: Settings,
         caller: Endpoint,
         handler: CallHandler,
+        certificate_hash: bytes | None,
         scope: trio.CancelScope,
         strangers: Strangers,
         idlers: Strangers,
@@ -56,6 +57,7 @@ class ServerConnection:
         self._limits = settings.limits
         self._caller = caller
         self._handler = handler
+        self._certificate_hash = certificate_hash
         self._scope = scope
         self._strangers = strangers
         self._idlers = idlers
@@ -144,7 +146,9 @@ class ServerConnection:
         call.compresses = call.method.compressed_reply and opened.accepts_gzip
         if opened.timeout_s is not None:
             call.scope.deadline = trio.current_time() + opened.timeout_s
-        incoming = IncomingCall(call.method, opened.metadata, self._caller, call)
+        incoming = IncomingCall(
+            call.method, opened.metadata, self._caller, call, self._certificate_hash
+        )
         outcome = await run_handler(self._handler, incoming, call.scope)
         if outcome is None:
             if call.error is not None or trio.current_time() < call.scope.deadline:

@@ -3,11 +3,12 @@
 A node makes itself a key and a certificate when it starts, and every AElf certificate says the
 same, ``CN=aelf`` (protocol §3). So there is no name to check and no authority to ask: TLS keeps out
 those who only listen, and the signed handshake tells who the other side is. What binds the two is
-the certificate itself, which a dialer finds in ``stream.getpeercert(binary_form=True)``.
+the certificate itself, whose hash our own nodes sign in their handshakes.
 """
 
 import datetime
 import functools
+import hashlib
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
@@ -169,6 +170,17 @@ async def handshake_client(
                 f"{endpoint} did not agree on the protocol {alpn_required} (ALPN)"
             )
         return tls
+
+
+def shown_certificate_hash(stream: trio.abc.Stream) -> bytes | None:
+    """SHA-256 of the certificate (DER) that a server showed on a dialed stream; None without TLS.
+
+    TLS of Python's ``ssl`` always has one; ours asks for no anonymous cipher.
+    """
+    if not isinstance(stream, trio.SSLStream):
+        return None
+    certificate: bytes = stream.getpeercert(binary_form=True)
+    return hashlib.sha256(certificate).digest()
 
 
 async def _shake_hands(tls: trio.SSLStream[trio.SocketStream], other: str) -> None:

@@ -1,5 +1,6 @@
 """A transport over sockets: TCP, TLS and connections; what differs is the codec."""
 
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -53,8 +54,10 @@ class SocketTransport:
         self._alpn = alpn
         self._server_tls: SSLContext | None = None
         self._client_tls: SSLContext | None = None
+        self._certificate_hash: bytes | None = None
         if secure:
             identity = tls.process_identity()
+            self._certificate_hash = hashlib.sha256(identity.certificate).digest()
             offered = () if alpn is None else (alpn,)
             self._server_tls = identity.server_context(offered)
             self._client_tls = identity.client_context(offered)
@@ -80,7 +83,7 @@ class SocketTransport:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.run_io)
                 try:
-                    yield SocketChannel(connection)
+                    yield SocketChannel(connection, tls.shown_certificate_hash(stream))
                 finally:
                     await connection.shut_down()
 
@@ -157,6 +160,7 @@ class SocketTransport:
             settings=self._settings,
             caller=caller,
             handler=handler,
+            certificate_hash=self._certificate_hash,
             scope=scope,
             strangers=self._strangers,
             idlers=self._idlers,

@@ -113,6 +113,7 @@ class Served(Strangers):
                 settings=self.settings,
                 caller=CALLER,
                 handler=handler,
+                certificate_hash=None,
                 scope=self.scope,
                 strangers=self,
                 idlers=self,
