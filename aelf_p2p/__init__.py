@@ -10,6 +10,7 @@ from aelf_p2p.chain.memory_store import MemoryChainStore
 from aelf_p2p.chain.sqlite_store import SqliteChainStore, open_sqlite_store
 from aelf_p2p.contracts import ChainStore, Kernel, Peer, PeerStatistics, RpcChannel, Transport
 from aelf_p2p.core.block import Block, BlockHeader
+from aelf_p2p.core.broadcast import BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import ChainRoot, ChainStatus, PeerChain
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import (
@@ -59,12 +60,12 @@ from aelf_p2p.core.network_events import (
 )
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.node import Node, open_node
 from aelf_p2p.services.events import Event, Subscription
 from aelf_p2p.services.network import BroadcastReport
+from aelf_p2p.services.receipts import Delivery, DeliveryState, Receipt, ReceiptBook
 from aelf_p2p.transports.grpc import GrpcTransport
 from aelf_p2p.transports.memory import MemoryHub
 from aelf_p2p.transports.net.limits import Rate, WireLimits
@@ -79,6 +80,7 @@ __all__ = [
     "BlockHeader",
     "BlockMined",
     "BlockReceived",
+    "BroadcastKind",
     "BroadcastReport",
     "CallFailedError",
     "ChainRoot",
@@ -88,6 +90,8 @@ __all__ = [
     "ClosedByUsError",
     "ConnectionLostError",
     "DeadlineExceededError",
+    "Delivery",
+    "DeliveryState",
     "DropReason",
     "Endpoint",
     "Event",
@@ -124,6 +128,8 @@ __all__ = [
     "PeerUnstableError",
     "ProtocolViolationError",
     "Rate",
+    "Receipt",
+    "ReceiptBook",
     "RpcChannel",
     "RpcError",
     "Scheme",

@@ -12,13 +12,12 @@ from typing import Protocol
 import trio
 
 from aelf_p2p.core.block import Block, BlockHeader
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import ChainStatus, PeerChain
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.kernel_events import KernelEvent
 from aelf_p2p.core.payloads import BroadcastContent, NodeRecord
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.wire.methods import Method

@@ -1,7 +1,7 @@
 """What is broadcast: encoded and hashed once, however many peers receive it."""
 
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from aelf_p2p.core.envelope import envelope_body
 from aelf_p2p.wire import MessageType
@@ -17,6 +17,34 @@ class BroadcastKind(Enum):
 
     # Enum's own hash is a Python function over the name; kinds index counters on the hot path.
     __hash__ = object.__hash__
+
+
+class DropReason(Enum):
+    """Why a broadcast did not reach a peer."""
+
+    NOT_READY = "the peer is not ready"
+    QUEUE_FULL = "the peer's queue for its kind is full"
+    BYTES_FULL = "the peer's queues hold as many bytes as they may"
+    SUPERSEDED = "a newer LIB announcement took its place"
+    UNACKNOWLEDGED = "the peer did not answer it in time"
+    CLOSED = "the connection ended before it was sent or answered"
+    REFUSED = "the peer ended the stream for its kind each time that it was sent"
+
+    __hash__ = object.__hash__
+
+
+class DeliveryWatcher(Protocol):
+    """Is told what becomes of one broadcast at the peers in whose queues it stands, by their bits.
+    Never blocks."""
+
+    def sent(self, bit: int) -> None:
+        """It was given to the connection."""
+
+    def acknowledged(self, bit: int) -> None:
+        """The peer answered it."""
+
+    def dropped(self, bit: int, reason: DropReason) -> None:
+        """It was queued, and given up."""
 
 
 class BroadcastItem:
@@ -35,9 +63,17 @@ class BroadcastItem:
         "payload_size",
         "request_id",
         "size",
+        "watcher",
     )
 
-    def __init__(self, kind: BroadcastKind, hash_: bytes, payload: bytes, request_id: str) -> None:
+    def __init__(
+        self,
+        kind: BroadcastKind,
+        hash_: bytes,
+        payload: bytes,
+        request_id: str,
+        watcher: DeliveryWatcher | None = None,
+    ) -> None:
         self.kind: Final = kind
         self.message_type: Final[int] = kind.value
         self.hash: Final = hash_
@@ -49,6 +85,7 @@ class BroadcastItem:
         """The body of the empty reply to it."""
         self.size: Final = len(self.body)
         """Bytes it takes in a queue; the prefix of a session (about 300) comes on top."""
+        self.watcher: Final = watcher
 
     @property
     def payload(self) -> bytes:

@@ -1,29 +1,14 @@
 """The bounded broadcast queues of one peer, and what is lost when they are full."""
 
 from collections import Counter, deque
-from enum import Enum
 
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.options import NetworkOptions
 
 # Looking a member up in its enum costs as much as the rest of a comparison, and these are compared
 # for each peer and broadcast.
 _BLOCK, _TRANSACTION = BroadcastKind.BLOCK, BroadcastKind.TRANSACTION
 _LIB_ANNOUNCEMENT = BroadcastKind.LIB_ANNOUNCEMENT
-
-
-class DropReason(Enum):
-    """Why a broadcast did not reach a peer."""
-
-    NOT_READY = "the peer is not ready"
-    QUEUE_FULL = "the peer's queue for its kind is full"
-    BYTES_FULL = "the peer's queues hold as many bytes as they may"
-    SUPERSEDED = "a newer LIB announcement took its place"
-    UNACKNOWLEDGED = "the peer did not answer it in time"
-    CLOSED = "the connection ended before it was sent or answered"
-    REFUSED = "the peer ended the stream for its kind each time that it was sent"
-
-    __hash__ = object.__hash__
 
 
 class SendQueues:
@@ -34,7 +19,8 @@ class SendQueues:
     hold ``max_queued_bytes``; an item larger than that alone is refused.
     """
 
-    def __init__(self, options: NetworkOptions) -> None:
+    def __init__(self, options: NetworkOptions, bit: int = 0) -> None:
+        self._bit = bit
         self._blocks: deque[BroadcastItem] = deque()
         self._announcements: deque[BroadcastItem] = deque()
         self._transactions: deque[BroadcastItem] = deque()
@@ -77,20 +63,20 @@ class SendQueues:
         if replaced is not None:
             queued_bytes -= replaced.size
         if queued_bytes > self._max_bytes:
-            return self._drop(kind, DropReason.BYTES_FULL)
+            return self._refuse(kind, DropReason.BYTES_FULL)
         if kind is _TRANSACTION:
             if len(self._transactions) >= self._max_transactions:
-                return self._drop(kind, DropReason.QUEUE_FULL)
+                return self._refuse(kind, DropReason.QUEUE_FULL)
             self._transactions.append(item)
         elif kind is _BLOCK:
             if len(self._blocks) >= self._max_blocks:
-                return self._drop(kind, DropReason.QUEUE_FULL)
+                return self._refuse(kind, DropReason.QUEUE_FULL)
             self._blocks.append(item)
         elif replaced is not None:
-            self._drop(kind, DropReason.SUPERSEDED)
+            self.drop(replaced, DropReason.SUPERSEDED)
             self._lib = item
         elif self.announcements >= self._max_announcements:
-            return self._drop(kind, DropReason.QUEUE_FULL)
+            return self._refuse(kind, DropReason.QUEUE_FULL)
         elif kind is _LIB_ANNOUNCEMENT:
             self._lib = item
         else:
@@ -149,8 +135,14 @@ class SendQueues:
     def clear(self) -> None:
         """Throw out all that waits, counted as CLOSED: the connection is gone."""
         for item in self.take_batch(len(self), self.queued_bytes):
-            self._drop(item.kind, DropReason.CLOSED)
+            self.drop(item, DropReason.CLOSED)
 
-    def _drop(self, kind: BroadcastKind, reason: DropReason) -> DropReason:
+    def drop(self, item: BroadcastItem, reason: DropReason) -> None:
+        """Count an item as lost that waited here, and was perhaps taken."""
+        self.dropped[item.kind, reason] += 1
+        if item.watcher is not None:
+            item.watcher.dropped(self._bit, reason)
+
+    def _refuse(self, kind: BroadcastKind, reason: DropReason) -> DropReason:
         self.dropped[kind, reason] += 1
         return reason

@@ -6,7 +6,7 @@ from collections import Counter
 import trio
 
 from aelf_p2p.contracts import MessageStream, Metadata, RpcChannel
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -15,7 +15,7 @@ from aelf_p2p.core.errors import (
     UnrecoverableError,
 )
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.send_queues import DropReason, SendQueues
+from aelf_p2p.core.send_queues import SendQueues
 from aelf_p2p.wire.methods import BROADCAST_STREAMS
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,14 @@ class BroadcastStreams:
     the sender back, and the queues fill.
     """
 
-    def __init__(self, channel: RpcChannel, metadata: Metadata, options: NetworkOptions) -> None:
+    def __init__(
+        self, channel: RpcChannel, metadata: Metadata, options: NetworkOptions, bit: int = 0
+    ) -> None:
+        self._bit = bit
         self._channel = channel
         self._metadata = metadata
         self._options = options
-        self.queues = SendQueues(options)
+        self.queues = SendQueues(options, bit)
         self.sent: Counter[BroadcastKind] = Counter()
         self._in_hand: dict[BroadcastKind, list[BroadcastItem]] = {}  # out of its queue, not sent
         self._idle: dict[BroadcastKind, trio.Event] = {}  # of senders that wait for something to do
@@ -64,7 +67,7 @@ class BroadcastStreams:
                 ) as stream:
                     while True:
                         await _send_all(stream, self._in_hand[kind])
-                        self.sent[kind] += len(self._in_hand.pop(kind))
+                        self._sent(kind)
                         failures = 0
                         await self._take(kind)
             except TransportError as exc:
@@ -97,7 +100,14 @@ class BroadcastStreams:
                 del self._idle[kind]
 
     def _drop(self, kind: BroadcastKind, reason: DropReason) -> None:
-        self.queues.dropped[kind, reason] += len(self._in_hand.pop(kind))
+        for item in self._in_hand.pop(kind):
+            self.queues.drop(item, reason)
+
+    def _sent(self, kind: BroadcastKind) -> None:
+        for item in self._in_hand.pop(kind):
+            self.sent[kind] += 1
+            if item.watcher is not None:
+                item.watcher.sent(self._bit)
 
 
 async def _send_all(stream: MessageStream, items: list[BroadcastItem]) -> None:

@@ -7,10 +7,10 @@ import trio
 
 from aelf_p2p.contracts import MessageStream
 from aelf_p2p.core.ack_window import AckWindow
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.errors import FullBufferError
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.send_queues import DropReason, SendQueues
+from aelf_p2p.core.send_queues import SendQueues
 
 
 class Outbox:
@@ -22,12 +22,13 @@ class Outbox:
     nobody else's.
     """
 
-    def __init__(self, prefix: bytes, options: NetworkOptions) -> None:
+    def __init__(self, prefix: bytes, options: NetworkOptions, bit: int = 0) -> None:
         self._prefix = prefix
+        self._bit = bit
         self._options = options
         self._control: deque[bytes] = deque()
         self._control_bytes = 0
-        self.queues = SendQueues(options)
+        self.queues = SendQueues(options, bit)
         self.window = AckWindow(
             options.max_unacknowledged,
             options.max_unacknowledged_bytes,
@@ -76,6 +77,8 @@ class Outbox:
 
     def _count_acknowledged(self, item: BroadcastItem) -> None:
         self.acknowledged[item.kind] += 1
+        if item.watcher is not None:
+            item.watcher.acknowledged(self._bit)
         if self._idle is not None and len(self.queues):
             self._wake()
 
@@ -113,7 +116,10 @@ class Outbox:
             items = self.queues.take_batch(room, room_bytes, self.window.room_for_transactions)
             self._sent_broadcasts += len(items)
             self.window.push(items, now)
-            self.sent.update(item.kind for item in items)
+            for item in items:
+                self.sent[item.kind] += 1
+                if item.watcher is not None:
+                    item.watcher.sent(self._bit)
             prefix = self._prefix
             batch += [prefix + item.body for item in items]
         return batch
@@ -134,4 +140,4 @@ class Outbox:
 
     def _count(self, items: Iterable[BroadcastItem], reason: DropReason) -> None:
         for item in items:
-            self.queues.dropped[item.kind, reason] += 1
+            self.queues.drop(item, reason)

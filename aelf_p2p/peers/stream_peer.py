@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from aelf_p2p.contracts import MessageStream, PeerStatistics, SessionHandler
-from aelf_p2p.core.broadcast import BroadcastItem
+from aelf_p2p.core.broadcast import BroadcastItem, DropReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import envelope_body, reply_prefix, request_prefix
 from aelf_p2p.core.environment import Environment
@@ -28,7 +28,6 @@ from aelf_p2p.core.message_sizes import MAX_MESSAGE_BYTES, max_unasked_bytes
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.pending import PendingRequests
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.peers.connected_peer import ConnectedPeer
 from aelf_p2p.peers.outbox import Outbox
@@ -76,7 +75,7 @@ class StreamPeer(ConnectedPeer):
         self._early = early
         self._environment = environment
         self._prefix = request_prefix(own_public_key, sessions.theirs)
-        self._outbox = Outbox(self._prefix, options)
+        self._outbox = Outbox(self._prefix, options, bit)
         if greeting is not None:
             self._outbox.post_nowait(greeting)
         self._pending: PendingRequests[_Waiter] = PendingRequests(options.max_pending_requests)

@@ -11,7 +11,7 @@ from functools import partial
 import trio
 
 from aelf_p2p.contracts import Metadata, PeerStatistics, RpcChannel
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import META_PUBLIC_KEY, META_SESSION_ID
 from aelf_p2p.core.errors import (
@@ -30,7 +30,6 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.peers.broadcast_streams import BroadcastStreams
 from aelf_p2p.peers.connected_peer import ConnectedPeer
@@ -72,7 +71,7 @@ class UnaryPeer(ConnectedPeer):
             META_PUBLIC_KEY: own_public_key.hex(),
             META_SESSION_ID: sessions.theirs,
         }
-        self._streams = BroadcastStreams(channel, self._metadata, options)
+        self._streams = BroadcastStreams(channel, self._metadata, options, bit)
         self._calls: dict[trio.CancelScope, None] = {}  # under way
 
     # --- what services see ---

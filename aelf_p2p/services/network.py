@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import trio
@@ -10,7 +11,7 @@ import trio
 from aelf_p2p.contracts import Peer
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.errors import (
     FullBufferError,
     NetworkError,
@@ -20,9 +21,9 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.known_items import KnownItems
 from aelf_p2p.core.peer_info import CloseReason
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.services.context import NetworkContext
+from aelf_p2p.services.receipts import DEFAULT_RECEIPTS, Receipt, ReceiptBook, ReceiptBooks
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ class BroadcastReport:
     """Peers that it was not queued for, by why; None when there are none."""
     held_back: str = ""
     """Why nobody gets it: the node is not synced, or the block is too old."""
+    receipt: Receipt | None = None
+    """What becomes of it, peer by peer, where ``record_receipts`` asked for that."""
 
 
 class NetworkService:
@@ -46,8 +49,18 @@ class NetworkService:
 
     def __init__(self, context: NetworkContext) -> None:
         self._context = context
+        self._receipts = ReceiptBooks()
 
     # --- broadcasting ---
+
+    def record_receipts(
+        self, capacity: int = DEFAULT_RECEIPTS
+    ) -> AbstractContextManager[ReceiptBook]:
+        """While the block runs, each broadcast has a receipt, the kernel's among them.
+
+        The latest ``capacity`` are kept; without a block nothing is, and broadcasts cost less.
+        """
+        return self._receipts.record(capacity)
 
     def broadcast_transaction(self, transaction: Transaction) -> BroadcastReport:
         """Send a transaction to every peer that does not know it."""
@@ -101,23 +114,28 @@ class NetworkService:
         item: BroadcastItem | None = None
         queued = skipped = queued_mask = 0
         dropped: Counter[DropReason] = Counter()
+        receipt = self._receipts.open(kind, hash_)
         for peer in self._context.pool.ready():
             bit = peer.bit
             if mask & bit:
                 skipped += 1
+                if receipt is not None:
+                    receipt.known(peer)
                 continue
             if item is None:  # encoded only when anyone wants it
                 request_id = self._context.environment.new_request_id()
-                item = BroadcastItem(kind, hash_, payload, request_id)
+                item = BroadcastItem(kind, hash_, payload, request_id, receipt)
             refused = peer.enqueue(item)
             if refused is None:
                 queued += 1
                 queued_mask |= bit
             else:
                 dropped[refused] += 1
+            if receipt is not None:
+                receipt.enqueued(peer, refused)
         if known is not None and queued_mask:
             known.add(hash_, queued_mask, trio.current_time())
-        return BroadcastReport(queued, skipped, dropped or None)
+        return BroadcastReport(queued, skipped, dropped or None, receipt=receipt)
 
     # --- requesting ---
 

@@ -6,7 +6,7 @@ import trio
 
 from aelf_p2p.contracts import PeerStatistics
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import GENESIS_PREVIOUS_HASH, PeerChain
 from aelf_p2p.core.duplicates import DialTimes
 from aelf_p2p.core.endpoint import Endpoint
@@ -14,7 +14,7 @@ from aelf_p2p.core.errors import NetworkError
 from aelf_p2p.core.options import PROTOCOL_VERSION, NetworkOptions
 from aelf_p2p.core.payloads import NodeRecord
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
-from aelf_p2p.core.send_queues import DropReason, SendQueues
+from aelf_p2p.core.send_queues import SendQueues
 
 
 class FakePeer:
@@ -67,7 +67,7 @@ class FakePeer:
         """What it was asked, in order: block, blocks, nodes or health, and the main argument."""
         self.enqueued: list[BroadcastItem] = []
         """The broadcasts that it took."""
-        self.queues = SendQueues(options or NetworkOptions())
+        self.queues = SendQueues(options or NetworkOptions(), self.bit)
         self._settled = trio.Event()
         self._closed = trio.Event()
         self._confirmed = False

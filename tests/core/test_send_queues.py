@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.send_queues import DropReason, SendQueues
+from aelf_p2p.core.send_queues import SendQueues
 
 BLOCK = BroadcastKind.BLOCK
 ANNOUNCEMENT = BroadcastKind.ANNOUNCEMENT

@@ -7,8 +7,7 @@ import sys
 import trio
 
 from aelf_p2p import Transaction
-from aelf_p2p.core.broadcast import BroadcastKind
-from aelf_p2p.core.send_queues import DropReason
+from aelf_p2p.core.broadcast import BroadcastKind, DropReason
 from aelf_p2p.testing.determinism import run_deterministic
 from aelf_p2p.testing.simulation import Simulation, open_simulation
 from aelf_p2p.testing.vectors import load_vectors

@@ -11,10 +11,9 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.errors import ConnectionLostError, FullBufferError
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.peers.outbox import Outbox
 from tests.peers.foreign_side import make_item
 

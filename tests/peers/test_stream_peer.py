@@ -25,7 +25,7 @@ from network_types_pb2 import (
 )
 
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.broadcast import BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastKind, DropReason
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import (
     CallFailedError,
@@ -40,7 +40,6 @@ from aelf_p2p.core.errors import (
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.payloads import NodeRecord
 from aelf_p2p.core.peer_info import CloseReason, PeerStatus
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.peers.stream_peer import StreamPeer
 from aelf_p2p.testing.cancellation import cancel_at_every_step
 from aelf_p2p.testing.vectors import load_vectors

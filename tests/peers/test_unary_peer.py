@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from aelf_p2p.contracts import IncomingCall, Metadata, RpcChannel
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import (
     CallFailedError,
@@ -28,7 +28,6 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerStatus
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.peers.broadcast_streams import BroadcastStreams
 from aelf_p2p.peers.unary_peer import UnaryPeer
 from aelf_p2p.testing.conditions import ConditionedHub

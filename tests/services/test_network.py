@@ -7,7 +7,7 @@ from trio.testing import MockClock
 
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.errors import (
     FullBufferError,
     HandlerError,
@@ -20,7 +20,6 @@ from aelf_p2p.core.errors import (
 from aelf_p2p.core.network_events import AbnormalPeerFound
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerStatus
-from aelf_p2p.core.send_queues import DropReason
 from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.services import network as network_module
 from aelf_p2p.services.network import BroadcastReport, NetworkService
