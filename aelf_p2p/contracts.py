@@ -18,6 +18,7 @@ from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.kernel_events import KernelEvent
 from aelf_p2p.core.payloads import BroadcastContent, NodeRecord
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.round_trips import RoundTrip
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.wire.methods import Method
@@ -199,6 +200,9 @@ class Peer(Protocol):
 
     def statistics(self) -> PeerStatistics:
         """Its counters now."""
+
+    def round_trips(self) -> Sequence[RoundTrip]:
+        """The last 100 requests for one block, and for several, that it answered."""
 
     def enqueue(self, item: BroadcastItem) -> DropReason | None:
         """Queue a broadcast; never blocks. Returns None, or why it was not queued (and counted)."""

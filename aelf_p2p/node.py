@@ -152,6 +152,7 @@ async def open_node(
     options: NetworkOptions | None = None,
     node_version: str = DEFAULT_NODE_VERSION,
     authorized_keys: frozenset[bytes] | None = None,
+    next_producer: Callable[[], bytes | None] = lambda: None,
     wall_ns: Callable[[], int] = time.time_ns,
     rng: random.Random | None = None,
 ) -> AsyncIterator[Node]:
@@ -159,7 +160,9 @@ async def open_node(
 
     It listens when the block begins; boot nodes are dialed meanwhile (NetworkInitialized tells
     when that is done). Leaving the block says DISCONNECT to every peer. Without a store the chain
-    is kept in memory, without a kernel the minimal one decides. ``wall_ns`` is the clock on the
+    is kept in memory, without a kernel the minimal one decides. ``next_producer`` tells the public
+    key of whoever produces the next block, when that is known: a block that this node mined goes to
+    it first. ``wall_ns`` is the clock on the
     wall (unix nanoseconds) and ``rng`` all randomness, session ids included: leave it out, or give
     a ``random.SystemRandom``, unless you want a network that replays.
 
@@ -188,6 +191,7 @@ async def open_node(
         ),
         store=store,
         kernel=kernel,
+        next_producer=next_producer,
     )
     boot_endpoints = [_boot_endpoint(node) for node in boot_nodes]
     network = NetworkService(context)
@@ -204,7 +208,12 @@ async def open_node(
             options=options,
             own_public_key=identity.public_key,
         ),
-        make_unary_peer=partial(UnaryPeer, options=options, own_public_key=identity.public_key),
+        make_unary_peer=partial(
+            UnaryPeer,
+            environment=environment,
+            options=options,
+            own_public_key=identity.public_key,
+        ),
     )
     with single_error_as_itself(ignoring=trio.Cancelled):
         async with trio.open_nursery() as nursery:

@@ -12,6 +12,7 @@ import trio
 
 from aelf_p2p.core.block import Block, parse_block_list_untrusted
 from aelf_p2p.core.chain_status import PeerChain
+from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import FullBufferError, HandlerError, MalformedError, NetworkError
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.payloads import (
@@ -23,6 +24,7 @@ from aelf_p2p.core.payloads import (
     parse_node_list_untrusted,
 )
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.round_trips import RoundTrip, RoundTrips
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.wire import MessageType
@@ -50,6 +52,7 @@ class ConnectedPeer(ABC):
         chain: PeerChain,
         bit: int,
         sessions: Sessions,
+        environment: Environment,
         options: NetworkOptions,
     ) -> None:
         self.info = info
@@ -59,7 +62,9 @@ class ConnectedPeer(ABC):
         self.status = PeerStatus.UNCONFIRMED
         """Whether it is ready, and why not; looked at for each broadcast."""
         self._sessions = sessions
+        self._environment = environment
         self._options = options
+        self._round_trips = RoundTrips()
         self._confirmed = trio.Event()
         self._settled = trio.Event()  # confirmed or closed
         self._closing = trio.Event()
@@ -97,13 +102,18 @@ class ConnectedPeer(ABC):
         """Whether this is the session id that we announced to it; hex text or bytes."""
         return self._sessions.authenticate(shown)
 
+    def round_trips(self) -> Sequence[RoundTrip]:
+        """The last requests for blocks that it answered."""
+        return self._round_trips.all()
+
     async def request_block(self, block_hash: bytes) -> Block | None:
         """The block, or None when the peer does not have it. Raises NetworkError."""
-        reply = await self._request(
-            MessageType.REQUEST_BLOCK,
-            encode_block_request(block_hash),
-            self._options.request_timeout_s,
-        )
+        with self._timed("GetBlock", block_hash.hex()):
+            reply = await self._request(
+                MessageType.REQUEST_BLOCK,
+                encode_block_request(block_hash),
+                self._options.request_timeout_s,
+            )
         block: Block | None = None
         with _as_handler_error(self.info):
             for step in parse_block_reply_in_steps_untrusted(reply):
@@ -113,11 +123,12 @@ class ConnectedPeer(ABC):
 
     async def request_blocks(self, previous_hash: bytes, count: int) -> list[Block]:
         """At most ``count`` blocks that follow a block. Raises NetworkError."""
-        reply = await self._request(
-            MessageType.REQUEST_BLOCKS,
-            encode_blocks_request(previous_hash, count),
-            self._options.blocks_timeout_s,
-        )
+        with self._timed("GetBlocks", f"{count} after {previous_hash.hex()}"):
+            reply = await self._request(
+                MessageType.REQUEST_BLOCKS,
+                encode_blocks_request(previous_hash, count),
+                self._options.blocks_timeout_s,
+            )
         blocks: list[Block] = []
         with _as_handler_error(self.info):
             for block in parse_block_list_untrusted(reply):
@@ -177,6 +188,14 @@ class ConnectedPeer(ABC):
     async def wait_closed(self) -> None:
         """Wait until its tasks are gone."""
         await self._closed.wait()
+
+    @contextmanager
+    def _timed(self, method: str, asked_for: str) -> Iterator[None]:
+        """Note how long the block takes, unless it raises."""
+        began, began_ns = trio.current_time(), self._environment.wall_ns()
+        yield
+        took_s = trio.current_time() - began
+        self._round_trips.add(RoundTrip(method, asked_for, began_ns, took_s))
 
     # --- its life ---
 

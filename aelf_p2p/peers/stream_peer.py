@@ -70,10 +70,16 @@ class StreamPeer(ConnectedPeer):
         options: NetworkOptions,
         own_public_key: bytes,
     ) -> None:
-        super().__init__(info=info, chain=chain, bit=bit, sessions=sessions, options=options)
+        super().__init__(
+            info=info,
+            chain=chain,
+            bit=bit,
+            sessions=sessions,
+            environment=environment,
+            options=options,
+        )
         self._stream = stream
         self._early = early
-        self._environment = environment
         self._prefix = request_prefix(own_public_key, sessions.theirs)
         self._outbox = Outbox(self._prefix, options, bit)
         if greeting is not None:

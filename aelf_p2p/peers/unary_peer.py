@@ -14,6 +14,7 @@ from aelf_p2p.contracts import Metadata, PeerStatistics, RpcChannel
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import META_PUBLIC_KEY, META_SESSION_ID
+from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -62,10 +63,18 @@ class UnaryPeer(ConnectedPeer):
         chain: PeerChain,
         bit: int,
         sessions: Sessions,
+        environment: Environment,
         options: NetworkOptions,
         own_public_key: bytes,
     ) -> None:
-        super().__init__(info=info, chain=chain, bit=bit, sessions=sessions, options=options)
+        super().__init__(
+            info=info,
+            chain=chain,
+            bit=bit,
+            sessions=sessions,
+            environment=environment,
+            options=options,
+        )
         self._channel = channel
         self._metadata: Metadata = {
             META_PUBLIC_KEY: own_public_key.hex(),

@@ -1,6 +1,6 @@
 """What all services of one node share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from aelf_p2p.contracts import ChainStore, Kernel, Peer
@@ -66,6 +66,8 @@ class NetworkContext:
     rules: HandshakeRules
     store: ChainStore
     kernel: Kernel
+    next_producer: Callable[[], bytes | None] = lambda: None
+    """The public key of whoever produces the next block, as far as the embedder knows."""
     listening_port: int = 0
     """What handshakes say; set when the listener is up, or the announced port."""
     sync: SyncProgress = field(default_factory=SyncProgress)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import trio
 
-from aelf_p2p.contracts import Peer
+from aelf_p2p.contracts import LivePeer, Peer
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
@@ -115,7 +115,10 @@ class NetworkService:
         queued = skipped = queued_mask = 0
         dropped: Counter[DropReason] = Counter()
         receipt = self._receipts.open(kind, hash_)
-        for peer in self._context.pool.ready():
+        peers = self._context.pool.ready()
+        if kind is BroadcastKind.BLOCK:
+            self._put_next_producer_first(peers)
+        for peer in peers:
             bit = peer.bit
             if mask & bit:
                 skipped += 1
@@ -136,6 +139,12 @@ class NetworkService:
         if known is not None and queued_mask:
             known.add(hash_, queued_mask, trio.current_time())
         return BroadcastReport(queued, skipped, dropped or None, receipt=receipt)
+
+    def _put_next_producer_first(self, peers: list[LivePeer]) -> None:
+        """Whoever builds on a block is to have it before all others (protocol §4)."""
+        next_producer = self._context.next_producer()
+        if next_producer is not None:
+            peers.sort(key=lambda peer: peer.info.public_key != next_producer)
 
     # --- requesting ---
 

@@ -14,6 +14,7 @@ from aelf_p2p.core.errors import NetworkError
 from aelf_p2p.core.options import PROTOCOL_VERSION, NetworkOptions
 from aelf_p2p.core.payloads import NodeRecord
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.round_trips import RoundTrip
 from aelf_p2p.core.send_queues import SendQueues
 
 
@@ -109,6 +110,10 @@ class FakePeer:
             dropped=dict(self.queues.dropped),
             ignored={},
         )
+
+    def round_trips(self) -> list[RoundTrip]:
+        """None are noted."""
+        return []
 
     def enqueue(self, item: BroadcastItem) -> DropReason | None:
         """Queue a broadcast, unless ``refuses`` or a full queue says why not."""

@@ -28,12 +28,13 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerStatus
+from aelf_p2p.core.round_trips import RoundTrip
 from aelf_p2p.peers.broadcast_streams import BroadcastStreams
 from aelf_p2p.peers.unary_peer import UnaryPeer
 from aelf_p2p.testing.conditions import ConditionedHub
 from aelf_p2p.wire import methods as m
 from tests.peers.foreign_side import OUR_KEY, SESSIONS, make_info, make_item
-from tests.services.support import make_chain
+from tests.services.support import EPOCH_NS, environment, make_chain
 
 BLOCK, ANNOUNCEMENT, LIB, TRANSACTION = (
     BroadcastKind.BLOCK,
@@ -115,6 +116,7 @@ async def open_pair(
                 chain=_no_chain(),
                 bit=1,
                 sessions=SESSIONS,
+                environment=environment(),
                 options=options or NetworkOptions(),
                 own_public_key=OUR_KEY,
             )
@@ -276,6 +278,31 @@ async def test_nonsense_is_a_handlers_error(autojump_clock: MockClock) -> None:
             await pair.peer.request_nodes(10)
         with pytest.raises(HandlerError):
             await pair.peer.request_blocks(bytes(32), 1)
+
+
+async def test_the_last_hundred_round_trips_are_kept(autojump_clock: MockClock) -> None:
+    async with open_pair() as pair:
+        peer = pair.peer
+        assert peer.round_trips() == []
+        pair.hub.set_latency("ours", "old", 0.25)
+        await trio.sleep(1)
+        await peer.request_block(bytes(32))
+        await peer.check_health(timeout_s=1)  # is not asked for
+        assert peer.round_trips() == [
+            RoundTrip("GetBlock", "00" * 32, EPOCH_NS + 1_000_000_000, 0.25)
+        ]
+        pair.hub.set_latency("ours", "old", 0.0)
+        for number in range(101):
+            await peer.request_blocks(bytes([number]) * 32, 7)
+        pair.node.fails(m.REQUEST_BLOCK, *[StatusCode.INTERNAL] * 2)
+        with pytest.raises(RpcError):
+            await peer.request_block(bytes(32))
+        first, *others = peer.round_trips()
+        assert first.method == "GetBlock"
+        assert [each.asked_for for each in others] == [
+            f"7 after {bytes([number]).hex() * 32}" for number in range(1, 101)
+        ]
+        assert {each.method for each in others} == {"GetBlocks"}
 
 
 # --- broadcasts -----------------------------------------------------------------------------------

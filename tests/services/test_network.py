@@ -364,3 +364,25 @@ async def test_a_peer_without_room_for_requests_is_not_banned(autojump_clock: Mo
     peer.request_error = FullBufferError("x")
     await services.network.request_block(b"h" * 32, peer)
     assert not services.is_banned(peer)
+
+
+async def test_the_next_producer_gets_a_block_first() -> None:
+    services = Services()
+    peers = services.add_peers(4)
+    order: list[int] = []
+    for number, peer in enumerate(peers):
+
+        def enqueue(item: BroadcastItem, number: int = number) -> None:
+            order.append(number)
+
+        peer.enqueue = enqueue  # type: ignore[method-assign]
+    services.context.next_producer = lambda: peers[2].info.public_key
+    services.network.broadcast_block(make_chain(1)[0])
+    assert order == [2, 0, 1, 3]
+    order.clear()
+    services.network.broadcast_transaction(make_transaction())
+    assert order == [0, 1, 2, 3]
+    order.clear()
+    services.context.next_producer = lambda: b"none of the peers"
+    services.network.broadcast_block(make_chain(2)[1])
+    assert order == [0, 1, 2, 3]
