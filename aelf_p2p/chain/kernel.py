@@ -1,10 +1,12 @@
 """The minimal kernel: decides which blocks and transactions are right, and executes nothing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import trio
 
+from aelf_p2p.chain.block_content import check_content, name_of
 from aelf_p2p.chain.block_maker import make_block
 from aelf_p2p.chain.transaction_pool import TransactionPool
 from aelf_p2p.contracts import ChainStore
@@ -16,7 +18,7 @@ from aelf_p2p.core.errors import (
     MisuseError,
     UnknownParentError,
 )
-from aelf_p2p.core.identity import Identity, verify
+from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.kernel_events import (
     BlockAccepted,
     BlockMined,
@@ -24,7 +26,6 @@ from aelf_p2p.core.kernel_events import (
     NewIrreversibleBlockFound,
     TransactionAccepted,
 )
-from aelf_p2p.core.merkle import merkle_root
 from aelf_p2p.core.options import MAX_REF_BLOCK_AHEAD
 from aelf_p2p.core.transaction import Transaction
 
@@ -32,10 +33,14 @@ DEFAULT_CONFIRMATIONS = 8
 DEFAULT_POOL_CAPACITY = 5120
 DEFAULT_POOL_BYTES = 16 * 1024 * 1024
 MAX_BLOCK_TRANSACTIONS = 512
+TRANSACTIONS_A_STEP = 2048
+"""Taken out of the pool or back into it at once: a millisecond or two."""
+
+T = TypeVar("T")
 
 
 class MinimalKernel:
-    """A ``Kernel`` that checks hashes, signatures, merkle roots, links and heights.
+    """A ``Kernel`` that checks hashes, signatures, merkle roots, links and heights, in steps.
 
     A block becomes irreversible when ``confirmations`` blocks follow it; there is no consensus.
     """
@@ -84,7 +89,7 @@ class MinimalKernel:
             if await self._store.has_block(block.hash):
                 return False
             await self._check_place(block)
-            _check_content(block, self._chain_id)
+            await check_content(block, self._chain_id, is_verified=self.pool.holds)
             await self._store_block(block)
             return True
 
@@ -111,23 +116,25 @@ class MinimalKernel:
     async def _check_place(self, block: Block) -> None:
         """A stored parent that is not below the last irreversible block follows it (ChainStore)."""
         status = self._store.status
-        if block.height <= status.lib_height:
-            raise InvalidItemError(InvalidReason.BELOW_LIB, _name(block))
-        parent_height = status.root.height
+        parent_height: int | None = status.root.height
         if block.previous_hash != status.root.block_hash:
             parent = await self._store.get_header(block.previous_hash)
-            if parent is None:
-                raise UnknownParentError(f"{_name(block)}: its parent is not stored")
-            parent_height = parent.height
-        if block.height != parent_height + 1:
-            raise InvalidItemError(InvalidReason.BAD_HEIGHT, _name(block))
+            parent_height = None if parent is None else parent.height
+        # The height comes first: a false one that is low must not pass for a block that is late.
+        if parent_height is not None and block.height != parent_height + 1:
+            raise InvalidItemError(InvalidReason.BAD_HEIGHT, name_of(block))
+        if block.height <= status.lib_height:
+            raise InvalidItemError(InvalidReason.BELOW_LIB, name_of(block))
+        if parent_height is None:
+            raise UnknownParentError(f"{name_of(block)}: its parent is not stored")
 
     async def _store_block(self, block: Block, *, mined: bool = False) -> None:
         before = self._store.status
         status = await self._store.put_block(block)
         if status.best_hash == before.best_hash:
             return  # on a fork, whose transactions still wait for the best chain
-        self.pool.take_out(block.transaction_ids)
+        with trio.CancelScope(shield=True):  # what is stored is told, and waits no longer
+            await self._take_out(block)
         if mined:  # first: whoever gets the whole block needs no announcement
             self._emit(BlockMined(block))
         self._emit(BlockAccepted(block))
@@ -140,36 +147,32 @@ class MinimalKernel:
                 await self._store.set_lib(lib_hash)
                 self._emit(NewIrreversibleBlockFound(lib_hash, lib_height))
 
+    async def _take_out(self, block: Block) -> None:
+        for step in _steps(block.transaction_ids):
+            self.pool.take_out(step)
+            await trio.lowlevel.checkpoint()
+
     async def _follow_reorganisation(self, left_tip: bytes) -> None:
         """Another fork became the best chain: the transactions of the one that was left wait again,
         unless the fork's blocks, which joined with the new tip, hold them."""
         status = self._store.status
         left = await self._store.get_block(left_tip)
         while left is not None and await self._store.hash_at(left.height) != left.hash:
-            self.pool.take_back(left.transactions, status.longest_height)
+            for step in _steps(left.transactions):
+                self.pool.take_back(step, status.longest_height)
+                await trio.lowlevel.checkpoint()
             left = await self._store.get_block(left.previous_hash)
         fork_height = status.root.height if left is None else left.height
         joined = await self._store.get_block(status.best_hash)
         while joined is not None and joined.height > fork_height:
-            self.pool.take_out(joined.transaction_ids)
+            await self._take_out(joined)
             joined = await self._store.get_block(joined.previous_hash)
 
 
-def _check_content(block: Block, chain_id: int) -> None:
-    header = block.header
-    if header.chain_id != chain_id:
-        raise InvalidItemError(InvalidReason.WRONG_CHAIN, _name(block))
-    signed = bool(header.signer_pubkey) or block.height > 1  # a first block may have no signer
-    if signed and not verify(header.signer_pubkey, header.signed_digest, header.signature):
-        raise InvalidItemError(InvalidReason.BAD_SIGNATURE, _name(block))
-    ids = block.transaction_ids
-    # A row of odd length repeats its last node, so a repeated transaction can hide in the root.
-    if len(set(ids)) != len(ids) or merkle_root(ids) != header.transactions_root:
-        raise InvalidItemError(InvalidReason.BAD_MERKLE_ROOT, _name(block))
-
-
-def _name(block: Block) -> str:
-    return f"block {block.height} {block.hash.hex()}"
+def _steps(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """So many at once that nobody waits for long."""
+    for start in range(0, len(items), TRANSACTIONS_A_STEP):
+        yield items[start : start + TRANSACTIONS_A_STEP]
 
 
 def _nowhere(event: KernelEvent) -> None:

@@ -40,20 +40,18 @@ class TransactionPool:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def holds(self, transaction: Transaction) -> bool:
+        """Whether this very transaction waits, signature included, and so was checked."""
+        return self._waiting.get(transaction.id) == transaction
+
     def add(self, transaction: Transaction, longest_height: int) -> bool:
         """Check a transaction and keep it. False when it was seen. Raises InvalidItemError."""
         # One that waits for long may be forgotten among those that were seen.
         if transaction.id in self._seen or transaction.id in self._waiting:
             return False
-        what = f"transaction {transaction.id.hex()}"
-        if transaction.ref_block_number > longest_height + self._max_ahead:
-            raise InvalidItemError(InvalidReason.TOO_FAR_AHEAD, what)
-        if len(self._waiting) >= self._capacity or self._bytes >= self._max_bytes:
-            raise InvalidItemError(InvalidReason.POOL_FULL, what)
+        self._check_room(transaction, longest_height)
         check_signature(transaction)
-        self._waiting[transaction.id] = transaction
-        self._bytes += len(transaction.raw)
-        self._remember(transaction.id)
+        self._keep(transaction)
         return True
 
     def take_out(self, transaction_ids: Iterable[bytes]) -> None:
@@ -65,16 +63,32 @@ class TransactionPool:
             self._remember(transaction_id)
 
     def take_back(self, transactions: Iterable[Transaction], longest_height: int) -> None:
-        """No block of the chain holds these any more: they wait again, as far as they are right
-        and there is room."""
+        """No block of the chain holds these any more: they wait again, as far as there is room.
+
+        Their signatures were checked with their block, where they have any.
+        """
         for transaction in transactions:
             self._seen.pop(transaction.id, None)
-            with suppress(InvalidItemError):
-                self.add(transaction, longest_height)
+            if transaction.signature and transaction.id not in self._waiting:
+                with suppress(InvalidItemError):
+                    self._check_room(transaction, longest_height)
+                    self._keep(transaction)
 
     def oldest(self, count: int) -> list[Transaction]:
         """The transactions that the next block should hold."""
         return list(islice(self._waiting.values(), count))
+
+    def _check_room(self, transaction: Transaction, longest_height: int) -> None:
+        what = f"transaction {transaction.id.hex()}"
+        if transaction.ref_block_number > longest_height + self._max_ahead:
+            raise InvalidItemError(InvalidReason.TOO_FAR_AHEAD, what)
+        if len(self._waiting) >= self._capacity or self._bytes >= self._max_bytes:
+            raise InvalidItemError(InvalidReason.POOL_FULL, what)
+
+    def _keep(self, transaction: Transaction) -> None:
+        self._waiting[transaction.id] = transaction
+        self._bytes += len(transaction.raw)
+        self._remember(transaction.id)
 
     def _remember(self, transaction_id: bytes) -> None:
         self._seen[transaction_id] = None

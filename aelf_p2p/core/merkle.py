@@ -1,13 +1,17 @@
 """The merkle root over a block's transaction ids."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from aelf_p2p.core.errors import MisuseError
 
 HASH_SIZE = 32
 EMPTY_ROOT = bytes(HASH_SIZE)
 """The root of no leaves: AElf's ``Hash.Empty``."""
+
+
+HASHES_A_STEP = 2048
+"""Computed at once: a millisecond or two."""
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:
@@ -19,15 +23,33 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
 
     Raises MisuseError for a leaf of another length.
     """
+    *_, root = merkle_root_in_steps(leaves)
+    assert root is not None
+    return root
+
+
+def merkle_root_in_steps(leaves: Sequence[bytes]) -> Iterator[bytes | None]:
+    """The same a bit at a time, for callers that have other things to do.
+
+    Yields None between the steps, and last the root.
+    """
     if any(len(leaf) != HASH_SIZE for leaf in leaves):
         raise MisuseError(f"merkle leaves have {HASH_SIZE} bytes")
     if not leaves:
-        return EMPTY_ROOT
+        yield EMPTY_ROOT
+        return
     row = list(leaves)
     while True:
         if len(row) % 2:
             row.append(row[-1])
-        pairs = zip(row[::2], row[1::2], strict=True)
-        row = [hashlib.sha256(left + right).digest() for left, right in pairs]
+        parents: list[bytes] = []
+        for start in range(0, len(row), 2 * HASHES_A_STEP):
+            if start:
+                yield None
+            step = row[start : start + 2 * HASHES_A_STEP]
+            pairs = zip(step[::2], step[1::2], strict=True)
+            parents += [hashlib.sha256(left + right).digest() for left, right in pairs]
+        row = parents
         if len(row) == 1:
-            return row[0]
+            yield row[0]
+            return

@@ -265,9 +265,34 @@ async def test_repeated_transactions_do_not_hide_in_the_right_root(count: int) -
     await node.accept(Block(header, tuple(transactions)))
 
 
-@pytest.mark.parametrize("height", [2, 4, 5, 100, 2**62])
-async def test_bad_height(height: int) -> None:
+async def test_a_transaction_of_a_block_has_a_signature_of_its_sender() -> None:
     node = Watched()
+    trunk, right, other = signed_block(None), signed_transaction(), signed_transaction()
+    await node.accept(trunk)
+    assert node.kernel.submit_transaction(right)
+    for signature, reason in [
+        (b"", InvalidReason.BAD_SIGNATURE),
+        (bytes(65), InvalidReason.BAD_SIGNATURE),
+        (MINER.sign(right.id), InvalidReason.WRONG_SENDER),
+        (other.signature, InvalidReason.WRONG_SENDER),
+    ]:
+        # The hash does not cover it, and the pool holds the id with its right signature.
+        forged = signed_block(trunk, [other, right.with_signature(signature)])
+        assert await node.refusal(forged) is reason
+    await node.accept(signed_block(trunk, [other, right]))
+
+
+async def test_a_first_block_may_hold_unsigned_transactions_and_no_wrong_ones() -> None:
+    transaction = signed_transaction()
+    unsigned, wrong = transaction.with_signature(b""), transaction.with_signature(bytes(65))
+    refused = await Watched().refusal(signed_block(None, [wrong]))
+    assert refused is InvalidReason.BAD_SIGNATURE
+    await Watched().accept(signed_block(None, [unsigned]))
+
+
+@pytest.mark.parametrize("height", [1, 2, 4, 5, 100, 2**62])
+async def test_bad_height(height: int) -> None:
+    node = Watched(confirmations=1)
     trunk = signed_chain(None, 2)
     await node.accept(*trunk)
     block = signed_block(trunk[-1], height=height)
@@ -465,19 +490,22 @@ async def test_a_block_on_a_fork_takes_nothing_out_of_the_pool() -> None:
 async def test_transactions_of_a_fork_that_was_left_wait_again() -> None:
     node = Watched()
     trunk = signed_chain(None, 2)
-    lost, kept, forged = signed_transaction(), signed_transaction(), signed_transaction()
-    forged = forged.with_signature(lost.signature)
+    lost, kept = signed_transaction(), signed_transaction()
     await node.accept(*trunk, signed_block(trunk[1], [lost, kept]))
     assert node.kernel.submit_transaction(lost) is False
     left = signed_block(trunk[0], [kept])
-    # one more fork block than the chain that is left, whose tip also held a forged transaction
-    tip = await node.store.get_block(node.store.status.best_hash)
-    assert tip is not None
-    await node.accept(signed_block(tip, [forged]))
-    longer = [left, *signed_chain(left, 3)]
+    longer = [left, *signed_chain(left, 2)]
     await node.accept(*longer)
     assert node.store.status.best_hash == longer[-1].hash
     assert node.kernel.pool.oldest(9) == [lost]
+
+
+async def test_unsigned_transactions_of_a_first_block_do_not_wait_again() -> None:
+    node = Watched()
+    signed, unsigned = signed_transaction(), signed_transaction().with_signature(b"")
+    await node.accept(signed_block(None, [signed, unsigned]))
+    await node.accept(*signed_chain(None, 2))
+    assert node.kernel.pool.oldest(9) == [signed]
 
 
 # --- several at once ------------------------------------------------------------------------------

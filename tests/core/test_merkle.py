@@ -1,11 +1,13 @@
 import hashlib
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aelf_p2p.core import merkle
 from aelf_p2p.core.errors import MisuseError
-from aelf_p2p.core.merkle import merkle_root
+from aelf_p2p.core.merkle import merkle_root, merkle_root_in_steps
 from aelf_p2p.testing.vectors import load_vectors
 
 A, B, C, D, E = (hashlib.sha256(name.encode()).digest() for name in "ABCDE")
@@ -52,6 +54,18 @@ def test_order_and_every_leaf_matter(leaves: list[bytes]) -> None:
     for position in range(len(leaves)):
         changed = bytes([leaves[position][0] ^ 1]) + leaves[position][1:]
         assert merkle_root([*leaves[:position], changed, *leaves[position + 1 :]]) != root
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=70), st.integers(1, 9))
+def test_in_steps_it_is_the_same_root(leaves: list[bytes], hashes_a_step: int) -> None:
+    whole = merkle_root(leaves)  # of so few leaves in one step
+    with patch.object(merkle, "HASHES_A_STEP", hashes_a_step):
+        *pauses, root = merkle_root_in_steps(leaves)
+    assert root == whole
+    assert pauses == [None] * len(pauses)
+    assert len(pauses) >= (len(leaves) + 1) // 2 // hashes_a_step - 1
+    if len(leaves) <= 2 * hashes_a_step:
+        assert pauses == []
 
 
 @pytest.mark.parametrize("leaf", [b"", bytes(31), bytes(33)])
