@@ -26,7 +26,7 @@ class NetworkOptions:
     # The pool.
     max_peers: int = 25  # inbound room; 0: no limit
     max_peers_per_host: int = 1  # loopback is exempt; 0: no limit
-    abnormal_ban_s: float = 300.0
+    abnormal_ban_s: float = 300.0  # for wrong blocks and for invalid transactions
 
     # The handshake.
     dial_timeout_s: float = 3.0
@@ -77,6 +77,10 @@ class NetworkOptions:
     known_blocks_ttl_s: float = 100.0
     known_transactions: int = 10_000  # C#: for each peer
     known_transactions_ttl_s: float = 10.0
+
+    # Invalid transactions of one host.
+    max_invalid_transactions: int = 50
+    invalid_transactions_window_s: float = 10.0
 
     # Broadcasting and following the chain.
     max_broadcast_age_s: float = 600.0  # blocks and announcements older than this are not sent

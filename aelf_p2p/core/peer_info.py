@@ -29,6 +29,7 @@ class CloseReason(Enum):
     SILENT = "it did not answer a health check"
     VIOLATION = "it broke the protocol"
     ABNORMAL = "it served a wrong block"
+    INVALID_TRANSACTIONS = "too many invalid transactions came from its host"
     FRUITLESS = "it announced blocks that it did not give"
     BANNED = "it was banned"
 

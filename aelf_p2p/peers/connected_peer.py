@@ -38,6 +38,7 @@ _POLITE = {
     CloseReason.UNCONFIRMED,
     CloseReason.ABNORMAL,
     CloseReason.FRUITLESS,
+    CloseReason.INVALID_TRANSACTIONS,
     CloseReason.BANNED,
 }
 

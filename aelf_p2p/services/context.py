@@ -94,6 +94,20 @@ class NetworkContext:
         peer.close(CloseReason.ABNORMAL)
         self.events.publish(AbnormalPeerFound(peer.info, why))
 
+    def punish_for_transactions(self, peer: Peer) -> None:
+        """Ban a peer's host and remove all peers on it, as too many invalid transactions came from
+        there; on loopback, where every local neighbour is, this peer alone."""
+        until = self.environment.wall_s() + self.options.abnormal_ban_s
+        self.bans.ban(self.sender_of(peer), BanReason.INVALID_TRANSACTIONS, until)
+        for other in self.pool:
+            if self.sender_of(other) == self.sender_of(peer):
+                other.close(CloseReason.INVALID_TRANSACTIONS)
+
+    def sender_of(self, peer: Peer) -> str:
+        """Whom invalid transactions are counted for, and who is banned for them."""
+        info = peer.info
+        return info.public_key.hex() if info.endpoint.is_loopback else info.endpoint.host
+
     def shuffled_ready_peers(self) -> Sequence[Peer]:
         """The ready peers in random order."""
         peers = self.pool.ready()

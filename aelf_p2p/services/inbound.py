@@ -7,7 +7,8 @@ import trio
 from aelf_p2p.contracts import Peer
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.errors import InvalidItemError
+from aelf_p2p.core.errors import InvalidItemError, InvalidReason
+from aelf_p2p.core.invalid_transactions import InvalidTransactions
 from aelf_p2p.core.network_events import (
     AnnouncementReceived,
     BlockReceived,
@@ -21,6 +22,9 @@ from aelf_p2p.services.context import NetworkContext
 
 log = logging.getLogger(__name__)
 
+# Where the sender's chain is, and how much our pool holds, may differ from node to node.
+_NOT_THE_SENDERS_FAULT = {InvalidReason.TOO_FAR_AHEAD, InvalidReason.POOL_FULL}
+
 
 class Inbound:
     """The node's ``SessionHandler``. A repetition by the same peer has no effect."""
@@ -28,6 +32,9 @@ class Inbound:
     def __init__(self, context: NetworkContext, sync: BlockSync, answers: Answers) -> None:
         self._context = context
         self._sync = sync
+        self._invalid = InvalidTransactions(
+            context.options.max_invalid_transactions, context.options.invalid_transactions_window_s
+        )
         self.answer = answers.answer
 
     def received(self, peer: Peer, content: BroadcastContent) -> None:
@@ -50,8 +57,17 @@ class Inbound:
             self._context.kernel.submit_transaction(transaction)
         except InvalidItemError as exc:
             log.debug("%s sent a transaction that is refused: %s", peer.info, exc)
+            self._refused(peer, transaction.id, exc.reason)
         else:
             self._context.events.publish(TransactionsReceived(peer.info, (transaction,)))
+
+    def _refused(self, peer: Peer, transaction_id: bytes, reason: InvalidReason) -> None:
+        if reason in _NOT_THE_SENDERS_FAULT:
+            return
+        sender = self._context.sender_of(peer)
+        if self._invalid.mark(sender, transaction_id, trio.current_time()):
+            log.info("%s: too many invalid transactions came from its host", peer.info)
+            self._context.punish_for_transactions(peer)
 
     def _announcement(self, peer: Peer, announcement: Announcement) -> None:
         block_hash, height = announcement.block_hash, announcement.height

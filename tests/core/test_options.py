@@ -47,6 +47,8 @@ def test_units() -> None:
         ("download_batch", 10),
         ("download_round", 50),
         ("sync_lib_distance", 512),
+        ("max_invalid_transactions", 50),
+        ("invalid_transactions_window_s", 10),
         ("silence_probe_s", 20),
         ("silence_probe_timeout_s", 10),
     ],

@@ -811,6 +811,7 @@ POLITE = [
     CloseReason.UNCONFIRMED,
     CloseReason.ABNORMAL,
     CloseReason.FRUITLESS,
+    CloseReason.INVALID_TRANSACTIONS,
     CloseReason.BANNED,
 ]
 

@@ -1,10 +1,14 @@
 """What peers send is told once a peer, and acted on (protocol §4 and §6)."""
 
+from collections.abc import Iterable
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from aelf_p2p.chain.transaction_pool import TransactionPool
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
+from aelf_p2p.core.bans import BanReason
 from aelf_p2p.core.network_events import (
     AnnouncementReceived,
     BlockReceived,
@@ -12,6 +16,8 @@ from aelf_p2p.core.network_events import (
 )
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.payloads import BroadcastContent
+from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.services.events import Event
 from aelf_p2p.testing.fakes import FakePeer
 from tests.services.support import (
@@ -133,6 +139,80 @@ async def test_a_wrong_transaction_is_neither_told_nor_relayed(autojump_clock: M
     # and it does not keep out the right one with the same id, from somebody else
     services.inbound.received(other, make_transaction())
     assert [item.payload for item in third.enqueued] == [make_transaction().raw]
+
+
+# --- invalid transactions -------------------------------------------------------------------------
+
+
+def invalid(number: int) -> Transaction:
+    """One that nobody signed; another for each number."""
+    return Transaction.build(
+        from_address=bytes(32), to_address=bytes(32), method_name=f"number {number}"
+    )
+
+
+def receive_invalid(services: Services, peer: FakePeer, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        services.inbound.received(peer, invalid(number))
+
+
+async def test_fifty_invalid_transactions_are_borne_and_one_more_is_not(
+    autojump_clock: MockClock,
+) -> None:
+    services = Services()
+    services.context.pool.add(first := FakePeer(1, host="192.0.2.1"))
+    services.context.pool.add(same_host := FakePeer(2, host="192.0.2.1", confirmed=False))
+    services.context.pool.add(other := FakePeer(3, host="192.0.2.2"))
+    receive_invalid(services, first, range(25))
+    receive_invalid(services, same_host, range(50))  # half of them count already
+    receive_invalid(services, other, range(50))
+    await trio.sleep(9)
+    assert [peer.close_reason for peer in (first, same_host, other)] == [None, None, None]
+    receive_invalid(services, first, [50])
+    reasons = [peer.close_reason for peer in (first, same_host, other)]
+    assert reasons == [CloseReason.INVALID_TRANSACTIONS] * 2 + [None]
+    now = services.context.environment.wall_s()
+    [ban] = services.context.bans.active(now)
+    assert (ban.subject, ban.reason) == ("192.0.2.1", BanReason.INVALID_TRANSACTIONS)
+    assert ban.until == pytest.approx(now + 300)
+
+
+async def test_invalid_transactions_of_ten_seconds_ago_are_forgotten(
+    autojump_clock: MockClock,
+) -> None:
+    services = Services()
+    [peer] = services.add_peers(1)
+    for number in range(10):
+        receive_invalid(services, peer, range(number * 20, number * 20 + 20))
+        await trio.sleep(5)
+    assert peer.close_reason is None
+
+
+async def test_on_loopback_the_neighbours_are_left_alone(autojump_clock: MockClock) -> None:
+    services = Services()
+    peers = [FakePeer(number, host="127.0.0.1") for number in (1, 2, 3)]
+    for peer in peers:
+        services.context.pool.add(peer)
+    receive_invalid(services, peers[1], range(30))
+    receive_invalid(services, peers[2], range(30, 60))
+    receive_invalid(services, peers[0], range(51))
+    reasons = [peer.close_reason for peer in peers]
+    assert reasons == [CloseReason.INVALID_TRANSACTIONS, None, None]
+    assert [services.is_banned(peer) for peer in peers] == [True, False, False]
+
+
+async def test_what_is_not_the_senders_fault_does_not_count(autojump_clock: MockClock) -> None:
+    services = Services()
+    services.kernel.pool = TransactionPool(1, 512, max_bytes=10**6)
+    [peer] = services.add_peers(1)
+    assert services.kernel.submit_transaction(make_transaction())
+    for number in range(1, 60):  # the pool is full
+        services.inbound.received(peer, make_transaction(number))
+    for number in range(60, 120):
+        services.inbound.received(peer, make_transaction(number, ref_block_number=513))
+    services.inbound.received(peer, make_transaction())  # seen already
+    assert peer.close_reason is None
+    assert services.context.bans.active(0.0) == []
 
 
 # --- blocks and announcements ---------------------------------------------------------------------
