@@ -66,6 +66,7 @@ from aelf_p2p.node import Node, open_node
 from aelf_p2p.services.events import Event, Subscription
 from aelf_p2p.services.network import BroadcastReport
 from aelf_p2p.services.receipts import Delivery, DeliveryState, Receipt, ReceiptBook
+from aelf_p2p.services.sync_jobs import JobDrop
 from aelf_p2p.transports.grpc import GrpcTransport
 from aelf_p2p.transports.memory import MemoryHub
 from aelf_p2p.transports.net.limits import Rate, WireLimits
@@ -103,6 +104,7 @@ __all__ = [
     "Identity",
     "InvalidItemError",
     "InvalidReason",
+    "JobDrop",
     "Kernel",
     "KernelEvent",
     "KeyFileError",

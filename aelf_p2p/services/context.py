@@ -1,5 +1,6 @@
 """What all services of one node share."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ from aelf_p2p.contracts import ChainStore, Kernel, Peer
 from aelf_p2p.core.admission import Admission
 from aelf_p2p.core.bans import BanList, BanReason
 from aelf_p2p.core.environment import Environment
+from aelf_p2p.core.errors import InvalidItemError, InvalidReason
 from aelf_p2p.core.handshake import HandshakeRules
 from aelf_p2p.core.known_items import KnownItems, PeerBits
 from aelf_p2p.core.network_events import AbnormalPeerFound
@@ -16,6 +18,7 @@ from aelf_p2p.core.replays import Replays
 from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.services.events import EventBus
 from aelf_p2p.services.peer_pool import PeerPool
+from aelf_p2p.services.sync_jobs import JobDrop
 
 
 class KnownTables:
@@ -50,6 +53,8 @@ class SyncProgress:
 
     state: SyncState = SyncState.NOT_STARTED
     target: int = 0
+    dropped_jobs: Counter[JobDrop] = field(default_factory=Counter)
+    """Announcements and blocks that were not looked at, by why."""
 
     @property
     def finished(self) -> bool:
@@ -93,6 +98,14 @@ class NetworkContext:
             self.bans.ban(peer.info.endpoint.host, BanReason.ABNORMAL_PEER, until)
         peer.close(CloseReason.ABNORMAL)
         self.events.publish(AbnormalPeerFound(peer.info, why))
+
+    def punish_refused(self, peer: Peer, error: InvalidItemError) -> None:
+        """Punish a peer whose block the kernel refused.
+
+        One that came too late is forgiven: the chain may have moved past it while it was fetched.
+        """
+        if error.reason is not InvalidReason.BELOW_LIB:
+            self.punish(peer, str(error))
 
     def punish_for_transactions(self, peer: Peer) -> None:
         """Ban a peer's host and remove all peers on it, as too many invalid transactions came from

@@ -172,21 +172,24 @@ class NetworkService:
                 return block, peer
         return None
 
-    async def request_blocks(self, previous_hash: bytes, count: int, peer: Peer) -> list[Block]:
-        """Blocks that follow a block, linked one to the next; empty when the peer failed.
+    async def request_blocks(
+        self, previous_hash: bytes, count: int, peer: Peer
+    ) -> list[Block] | None:
+        """Blocks that follow a block, linked one to the next, none when the peer's best chain does
+        not go on behind it; None when the peer failed, which is dealt with.
 
-        A peer whose blocks do not link is punished, and none of them is returned.
+        A peer whose blocks do not link has failed: it is punished.
         """
         try:
             blocks = await peer.request_blocks(previous_hash, count)
         except NetworkError as exc:
             await self.handle_failure(peer, exc)
-            return []
+            return None
         previous = previous_hash
         for block in blocks:
             if block.previous_hash != previous:
                 self._context.punish(peer, "it sent blocks that do not link to one another")
-                return []
+                return None
             previous = block.hash
         self._note_known(blocks, peer)
         return blocks

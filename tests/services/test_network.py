@@ -312,7 +312,7 @@ async def test_a_wrong_answer_is_punished(host: str, fault: str, autojump_clock:
             liar.serve([chain[0], chain[1]])
             liar.successors[chain[1].hash] = chain[3]
             genesis = chain[0].previous_hash
-            assert await services.network.request_blocks(genesis, 10, liar) == []
+            assert await services.network.request_blocks(genesis, 10, liar) is None
         [event] = await read_all(events)
     assert isinstance(event, AbnormalPeerFound)
     assert event.peer == liar.info
@@ -330,7 +330,7 @@ async def test_blocks_after_another_than_asked_are_unlinked(autojump_clock: Mock
     [liar] = services.add_peers(1)
     chain = make_chain(3)
     liar.successors[chain[0].hash] = chain[2]
-    assert await services.network.request_blocks(chain[0].hash, 10, liar) == []
+    assert await services.network.request_blocks(chain[0].hash, 10, liar) is None
     assert services.is_banned(liar)
 
 
