@@ -12,15 +12,13 @@ from aelf_p2p.chain.directory_lock import lock_directory
 from aelf_p2p.chain.sqlite_chain import SqliteChain
 from aelf_p2p.core.block import Block, BlockHeader
 from aelf_p2p.core.chain_id import resolve_chain_id
-from aelf_p2p.core.chain_status import ChainRoot, ChainStatus
+from aelf_p2p.core.chain_status import LEAST_KEPT_BLOCKS, ChainRoot, ChainStatus
 from aelf_p2p.core.errors import MisuseError
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 DATABASE_NAME = "chain.sqlite3"
-LEAST_KEPT_BLOCKS = 512
-"""Fewer would leave out peers that are a little behind: they could not follow us, nor we them."""
 
 
 class _Lane:

@@ -7,7 +7,7 @@ from enum import Enum
 class BanReason(Enum):
     """Why a host or key is banned."""
 
-    ABNORMAL_PEER = "it served a wrong block"
+    ABNORMAL_PEER = "it served a wrong block, or is on a wrong chain"
     INVALID_TRANSACTIONS = "it sent too many invalid transactions"
     OPERATOR = "the operator banned it"
 

@@ -8,6 +8,10 @@ from aelf_p2p.core.errors import MisuseError
 GENESIS_PREVIOUS_HASH = bytes(32)
 """What the first block of a chain links to."""
 
+LEAST_KEPT_BLOCKS = 512
+"""So many irreversible blocks has every node that forgets old ones. Fewer would leave out peers
+that are a little behind: they could not follow us, nor we them."""
+
 
 @dataclass(frozen=True)
 class ChainRoot:

@@ -63,7 +63,7 @@ class TransactionsReceived:
 
 @dataclass(frozen=True)
 class AbnormalPeerFound:
-    """A peer served a wrong block; it is banned and removed."""
+    """A peer served a wrong block, or is on a wrong chain; it is banned and removed."""
 
     peer: PeerInfo
     why: str

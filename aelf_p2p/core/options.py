@@ -91,6 +91,7 @@ class NetworkOptions:
     max_sync_lead: int = 50_000  # ours: a target is at most so far above the longest chain
     sync_retry_s: float = 5.0  # ours: before a peer that gave nothing is asked again
     max_sync_job_age_s: float = 60.0  # ours; C# begins nothing new while work waits for seconds
+    chain_vote_interval_s: float = 60.0  # ours: between two votes on who is on a wrong chain
     max_queued_sync_jobs: int = 16  # ours: announcements and blocks of one peer that wait
     max_queued_sync_bytes: int = 64 * MIB  # ours: blocks sent along that wait, of all peers
     max_event_backlog: int = 1024  # ours: events that one slow subscriber may leave unread

@@ -28,7 +28,7 @@ class CloseReason(Enum):
     UNCONFIRMED = "its handshake was never confirmed"
     SILENT = "it did not answer a health check"
     VIOLATION = "it broke the protocol"
-    ABNORMAL = "it served a wrong block"
+    ABNORMAL = "it served a wrong block, or is on a wrong chain"
     INVALID_TRANSACTIONS = "too many invalid transactions came from its host"
     FRUITLESS = "it announced blocks that it did not give"
     BANNED = "it was banned"

@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aelf_p2p.chain.chain_file import import_chain_file
 from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.chain.memory_store import MemoryChainStore
-from aelf_p2p.chain.sqlite_store import LEAST_KEPT_BLOCKS, open_sqlite_store
+from aelf_p2p.chain.sqlite_store import open_sqlite_store
 from aelf_p2p.contracts import ChainStore, Transport
+from aelf_p2p.core.chain_status import LEAST_KEPT_BLOCKS
 from aelf_p2p.core.endpoint import MAX_PORT
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.identity import Identity

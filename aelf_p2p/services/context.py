@@ -91,7 +91,7 @@ class NetworkContext:
         return self.rules.identity.public_key
 
     def punish(self, peer: Peer, why: str) -> None:
-        """Ban and remove a peer that served a wrong block."""
+        """Ban and remove a peer that served a wrong block, or is on a wrong chain."""
         until = self.environment.wall_s() + self.options.abnormal_ban_s
         self.bans.ban(peer.info.public_key.hex(), BanReason.ABNORMAL_PEER, until)
         if not peer.info.endpoint.is_loopback:  # else the ban would hit every local neighbour

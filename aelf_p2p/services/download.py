@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from aelf_p2p.contracts import Peer
 from aelf_p2p.core.errors import InvalidItemError, UnknownParentError
 from aelf_p2p.core.peer_info import PeerStatus
+from aelf_p2p.services.chain_vote import ChainVote
 from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.services.network import NetworkService
 
@@ -21,6 +22,7 @@ class Downloader:
     def __init__(self, context: NetworkContext, network: NetworkService) -> None:
         self._context = context
         self._network = network
+        self._vote = ChainVote(context, network)
 
     async def download(self, goal: int, suggested: Sequence[Peer]) -> bool:
         """Download until the longest chain has the goal's height. False when nobody gets there.
@@ -41,6 +43,7 @@ class Downloader:
             else:
                 failed = [*(each for each in failed if each.status is PeerStatus.READY), peer]
                 failures += 1
+                await self._vote.judge(peer)
         return True
 
     def _choose_source(
