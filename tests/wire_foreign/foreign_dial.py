@@ -1,4 +1,4 @@
-"""The dialing half of a foreign node, as a C# node dials (protocol §3 and §3.1)."""
+"""A foreign node's channel to another, as a C# node dials (protocol §3 and §3.1)."""
 
 import ssl
 from collections.abc import Mapping
@@ -10,9 +10,13 @@ from typing import Any, Self
 import grpc  # type: ignore[import-untyped]
 import network_types_pb2 as types
 
+from tests.wire_foreign.foreign_broadcasts import OutgoingBroadcasts
 from tests.wire_foreign.foreign_certificate import certificate_of
 from tests.wire_foreign.foreign_stream import ForeignStream, StreamOwner
 from tests.wire_foreign.journal import WAIT_S
+
+PROBE_TIMEOUT_S = 3.0
+HANDSHAKE_TIMEOUT_S = 6.0
 
 
 class StreamEncoding(Enum):
@@ -24,12 +28,15 @@ class StreamEncoding(Enum):
 
 
 class ForeignDial:
-    """A channel to a node on 127.0.0.1, and what a dialer does on it. Leave its block to close."""
+    """A channel to a node on 127.0.0.1, and what a dialer does on it. Leave its block to close.
+
+    Raises OSError or ValueError when nobody shows a certificate there.
+    """
 
     def __init__(self, node: StreamOwner, port: int, *, max_message_bytes: int) -> None:
         self._node = node
         # The bare probe: whatever certificate is shown, without ALPN.
-        self.probed = ssl.get_server_certificate(("127.0.0.1", port), timeout=WAIT_S)
+        self.probed = ssl.get_server_certificate(("127.0.0.1", port), timeout=PROBE_TIMEOUT_S)
         own = certificate_of("client")
         self._channel = grpc.secure_channel(
             f"127.0.0.1:{port}",
@@ -88,6 +95,26 @@ class ForeignDial:
         reply: bytes = stub(request, timeout=timeout_s, metadata=list(metadata.items()))
         return reply
 
+    def call_twice(
+        self,
+        method: str,
+        request: bytes = b"",
+        *,
+        metadata: Mapping[str, str | bytes],
+        timeout_s: float,
+    ) -> bytes:
+        """A unary call as C# makes it: once more, at once, after any fault (protocol §3)."""
+        try:
+            return self.call(method, request, metadata=metadata, timeout_s=timeout_s)
+        except grpc.RpcError:
+            return self.call(method, request, metadata=metadata, timeout_s=timeout_s)
+
+    def open_broadcasts(
+        self, method: str, *, metadata: Mapping[str, str | bytes]
+    ) -> OutgoingBroadcasts:
+        """A client stream that stays open."""
+        return OutgoingBroadcasts(self._channel.stream_unary(f"/PeerService/{method}"), metadata)
+
     def send_all(
         self, method: str, payloads: list[bytes], *, metadata: Mapping[str, str | bytes]
     ) -> bytes:
@@ -98,9 +125,13 @@ class ForeignDial:
 
     def do_handshake(self, **changes: Any) -> types.HandshakeReply:
         """DoHandshake with a handshake of ours, changed. Raises grpc.RpcError."""
-        request = types.HandshakeRequest(handshake=self._node.new_handshake(**changes))
+        return self.send_handshake(self._node.new_handshake(**changes))
+
+    def send_handshake(self, handshake: types.Handshake) -> types.HandshakeReply:
+        """DoHandshake, once. Raises grpc.RpcError."""
+        request = types.HandshakeRequest(handshake=handshake).SerializeToString()
         reply = self.call(
-            "DoHandshake", request.SerializeToString(), metadata=self.metadata(), timeout_s=6
+            "DoHandshake", request, metadata=self.metadata(), timeout_s=HANDSHAKE_TIMEOUT_S
         )
         return types.HandshakeReply.FromString(reply)
 

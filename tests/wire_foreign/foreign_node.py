@@ -1,12 +1,11 @@
-"""A foreign AElf node of version 1.4 or later: grpc's C core, AElf's own messages, threads.
+"""A foreign AElf node of either kind: grpc's C core, AElf's own messages, threads.
 
 It shares no code with ``aelf_p2p``. Every wait has an end, and leaving its block leaves no thread.
 """
 
-import hmac
 import os
 from collections.abc import Iterable, Sequence
-from threading import Lock
+from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,14 +13,20 @@ import network_types_pb2 as types
 import peer_service_pb2 as service
 
 from tests.wire_foreign.foreign_chain import ForeignChain
+from tests.wire_foreign.foreign_connect import accept_by_dialing_back, connect
 from tests.wire_foreign.foreign_dial import ForeignDial
-from tests.wire_foreign.foreign_handshake import judge, make_handshake
+from tests.wire_foreign.foreign_handshake import BrokenHandshakeError, judge, make_handshake
 from tests.wire_foreign.foreign_key import ForeignKey
+from tests.wire_foreign.foreign_pool import ForeignPeer, ForeignPool
 from tests.wire_foreign.foreign_server import ForeignServer
 from tests.wire_foreign.foreign_stream import ForeignStream
-from tests.wire_foreign.journal import Journal
+from tests.wire_foreign.foreign_version import uses_stream
+from tests.wire_foreign.journal import WAIT_S, Journal
 
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
+OLD_VERSION = "1.3.0.0"
+"""Of a node that speaks by unary calls and client streams (protocol §3.2)."""
+NEW_VERSION = "1.12.3.0"
 
 
 class ForeignNode:
@@ -33,6 +38,7 @@ class ForeignNode:
         key: ForeignKey | None = None,
         blocks: Iterable[types.BlockWithTransactions] = (),
         nodes: Sequence[types.NodeInfo] = (),
+        node_version: str = NEW_VERSION,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self.key = key or ForeignKey()
@@ -45,9 +51,14 @@ class ForeignNode:
         """The same, to HAND_SHAKE."""
         self.broadcasts: Journal[tuple[int, bytes]] = Journal()
         """Of client streams: type and payload."""
+        self.pool = ForeignPool()
+        self.may_judge, self.may_answer = Event(), Event()
+        """While they are not set, a DoHandshake is not judged yet, or judged and not answered."""
+        for gate in (self.may_judge, self.may_answer):
+            gate.set()
+        self.node_version = node_version
         self._max_message_bytes = max_message_bytes
-        self._peers: dict[str, ForeignStream] = {}
-        self._peers_lock = Lock()
+        self._dials: list[ForeignDial] = []
         self.server = ForeignServer(self, max_message_bytes=max_message_bytes)
 
     def __enter__(self) -> Self:
@@ -59,7 +70,13 @@ class ForeignNode:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for gate in (self.may_judge, self.may_answer):
+            gate.set()
         self.server.close()
+        for peer in self.pool.peers():
+            peer.release()
+        for dial in self._dials:
+            dial.close()
 
     @property
     def port(self) -> int:
@@ -78,6 +95,7 @@ class ForeignNode:
         return make_handshake(
             self.key,
             **{
+                "node_version": self.node_version,
                 "listening_port": self.port,
                 "session_id": os.urandom(5),
                 "tip": self.chain.tip,
@@ -85,15 +103,49 @@ class ForeignNode:
             },
         )
 
+    def speaks_by_stream_with(self, data: types.HandshakeData) -> bool:
+        """Whether both sides are of the new kind. An old node looks at no version; a new one
+        throws at text that is none: BrokenHandshakeError."""
+        try:
+            own = uses_stream(self.node_version)
+        except ValueError:
+            own = False
+        try:
+            return own and uses_stream(data.node_version)
+        except ValueError as exc:
+            raise BrokenHandshakeError(str(exc)) from exc
+
+    # --- as a dialer ---
+
+    def connect(self, port: int, **changes: Any) -> ForeignPeer:
+        """Dial a node, and be its peer; or stay the peer that it is by then. Raises RefusedError,
+        grpc.RpcError."""
+        dial = self.dial(port)
+        self._dials.append(dial)
+        return connect(self, dial, **changes)
+
+    def disconnect(self, peer: ForeignPeer) -> None:
+        """Say goodbye, and let it go."""
+        peer.disconnect()
+        self.pool.remove(peer)
+        peer.release()
+
     # --- as the one that is dialed ---
 
     def accept_handshake(self, request: bytes) -> bytes:
-        """DoHandshake: a dialer of 1.4 or later is only judged, and answered."""
+        """DoHandshake. A dialer of 1.4 or later is only judged; where either side is older, the
+        dialer is dialed back, and becomes a peer."""
         asked = types.HandshakeRequest.FromString(request).handshake
+        self.may_judge.wait(WAIT_S)
         error = judge(asked, self.key) or self.refuse_handshake
         if error:
-            return types.HandshakeReply(error=error).SerializeToString()
-        return types.HandshakeReply(handshake=self.new_handshake()).SerializeToString()
+            reply = types.HandshakeReply(error=error)
+        elif self.speaks_by_stream_with(asked.handshake_data):
+            reply = types.HandshakeReply(handshake=self.new_handshake())
+        else:
+            reply = accept_by_dialing_back(self, asked)
+        self.may_answer.wait(WAIT_S)
+        return reply.SerializeToString()
 
     def accept_stream(self, stream: ForeignStream, request: bytes) -> bytes:
         """HAND_SHAKE: the dialer becomes a peer, in place of an older one of the same key."""
@@ -104,17 +156,16 @@ class ForeignNode:
         handshake = self.new_handshake()
         stream.session_in, stream.session_out = handshake.session_id, asked.session_id
         stream.peer_key = asked.handshake_data.pubkey.hex()
-        with self._peers_lock:
-            self._peers[stream.peer_key] = stream
+        stream.handshake_ns = asked.handshake_data.time.ToNanoseconds()
+        self.pool.put(stream)
         return types.HandshakeReply(handshake=handshake).SerializeToString()
 
-    def stream_of(self, public_key: object, session_id: object) -> ForeignStream | None:
-        """The stream of the peer that a unary call speaks for; None when it has no session."""
-        with self._peers_lock:
-            stream = self._peers.get(public_key) if isinstance(public_key, str) else None
-        if stream is None or stream.session_in is None or not isinstance(session_id, bytes):
-            return None
-        return stream if hmac.compare_digest(stream.session_in, session_id) else None
+    def left(self, peer: ForeignPeer) -> None:
+        """A peer said goodbye by a unary call. One of the old kind has said all with that."""
+        if not isinstance(peer, ForeignStream):
+            self.pool.remove(peer)
+            peer.release()
+        peer.disconnected.set()
 
     def answer(self, message_type: int, request: bytes) -> bytes:
         """The reply to a request for blocks or nodes."""

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Protocol
 
 import grpc  # type: ignore[import-untyped]
 import peer_service_pb2 as service
 
+from tests.wire_foreign.foreign_broadcasts import CLIENT_STREAMS, IncomingBroadcasts
 from tests.wire_foreign.foreign_certificate import certificate_of
 from tests.wire_foreign.foreign_handshake import BrokenHandshakeError
+from tests.wire_foreign.foreign_pool import ForeignPeer, ForeignPool
 from tests.wire_foreign.foreign_stream import ForeignStream, StreamOwner
 from tests.wire_foreign.journal import WAIT_S, Journal
 
@@ -21,12 +23,6 @@ REQUESTS = {
     "RequestBlock": service.REQUEST_BLOCK,
     "RequestBlocks": service.REQUEST_BLOCKS,
     "GetNodes": service.GET_NODES,
-}
-CLIENT_STREAMS = {
-    "BlockBroadcastStream": service.BLOCK_BROADCAST,
-    "TransactionBroadcastStream": service.TRANSACTION_BROADCAST,
-    "AnnouncementBroadcastStream": service.ANNOUNCEMENT_BROADCAST,
-    "LibAnnouncementBroadcastStream": service.LIB_ANNOUNCEMENT_BROADCAST,
 }
 
 
@@ -44,11 +40,13 @@ class Call:
 class ServingNode(StreamOwner, Protocol):
     """What the server needs of its node."""
 
+    pool: ForeignPool
+
     def accept_handshake(self, request: bytes) -> bytes:
         """The reply to DoHandshake; raises BrokenHandshakeError."""
 
-    def stream_of(self, public_key: object, session_id: object) -> ForeignStream | None:
-        """The stream of the peer that a unary call speaks for."""
+    def left(self, peer: ForeignPeer) -> None:
+        """A peer said goodbye by a unary call."""
 
     def received(self, message_type: int, payload: bytes) -> None:
         """A broadcast came on a client stream."""
@@ -60,9 +58,17 @@ class ForeignServer:
     def __init__(self, node: ServingNode, *, max_message_bytes: int) -> None:
         self.calls: Journal[Call] = Journal()
         self.streams: Journal[ForeignStream] = Journal()
+        self.broadcasts: Journal[IncomingBroadcasts] = Journal()
+        """The client streams that came with a session."""
+        self.faults: dict[str, list[grpc.StatusCode]] = {}
+        """By method: what the next unary calls of it end with, before anything else is looked at.
+        """
+        self.may_pong = Event()
+        """While it is not set, a Ping is not answered yet."""
+        self.may_pong.set()
         self._node = node
         unary: dict[str, Callable[[bytes, Any], bytes]] = {
-            "Ping": lambda request, context: b"",
+            "Ping": self._ping,
             "DoHandshake": self._do_handshake,
             "CheckHealth": self._check_health,
             "ConfirmHandshake": self._confirm_handshake,
@@ -72,8 +78,8 @@ class ForeignServer:
         handlers = {
             **{name: _unary(self._noting(name, serve)) for name, serve in unary.items()},
             **{
-                name: _client_stream(self._noting(name, self._receive(kind)))
-                for name, kind in CLIENT_STREAMS.items()
+                name: _client_stream(self._noting(name, self._receive(name)))
+                for name in CLIENT_STREAMS
             },
             "RequestByStream": grpc.stream_stream_rpc_method_handler(
                 self._noting("RequestByStream", self._request_by_stream)
@@ -102,6 +108,7 @@ class ForeignServer:
 
     def close(self) -> None:
         """End all calls at once, and wait for their threads."""
+        self.may_pong.set()
         assert self.stop().wait(WAIT_S)
         self._workers.shutdown()
         for reader in self._readers:
@@ -120,11 +127,18 @@ class ForeignServer:
                     context.peer(),
                 )
             )
+            faults = self.faults.get(name)
+            if faults:
+                context.abort(faults.pop(0), "as the test wants it")
             return serve(request, context)
 
         return noting
 
     # --- unary calls ---
+
+    def _ping(self, request: bytes, context: Any) -> bytes:
+        self.may_pong.wait(WAIT_S)
+        return b""
 
     def _do_handshake(self, request: bytes, context: Any) -> bytes:
         try:
@@ -133,13 +147,15 @@ class ForeignServer:
             context.abort(grpc.StatusCode.UNKNOWN, "Exception was thrown by handler.")
             raise
 
-    def _authenticate(self, context: Any) -> ForeignStream:
+    def _authenticate(self, context: Any) -> ForeignPeer:
         metadata = dict(context.invocation_metadata())
-        stream = self._node.stream_of(metadata.get("public-key"), metadata.get("session-id-bin"))
-        if stream is None:
+        peer = self._node.pool.of_session(
+            metadata.get("public-key"), metadata.get("session-id-bin")
+        )
+        if peer is None:
             context.abort(grpc.StatusCode.CANCELLED, "")
             raise AssertionError("abort raises")
-        return stream
+        return peer
 
     def _check_health(self, request: bytes, context: Any) -> bytes:
         self._authenticate(context)
@@ -150,7 +166,7 @@ class ForeignServer:
         return b""
 
     def _disconnect(self, request: bytes, context: Any) -> bytes:
-        self._authenticate(context).disconnected.set()
+        self._node.left(self._authenticate(context))
         return b""
 
     def _request(self, kind: int) -> Callable[[bytes, Any], bytes]:
@@ -164,11 +180,17 @@ class ForeignServer:
 
     # --- streams ---
 
-    def _receive(self, kind: int) -> Callable[[Iterable[bytes], Any], bytes]:
+    def _receive(self, method: str) -> Callable[[Iterable[bytes], Any], bytes]:
         def serve(incoming: Iterable[bytes], context: Any) -> bytes:
             self._authenticate(context)
-            for payload in incoming:
-                self._node.received(kind, payload)
+            stream = IncomingBroadcasts(method, dict(context.invocation_metadata()))
+            reader = Thread(target=stream.read, args=(incoming,), name="foreign broadcasts' reader")
+            self._readers.append(reader)
+            reader.start()
+            self.broadcasts.append(stream)
+            code = stream.act(self._node.received)
+            if code is not grpc.StatusCode.OK:
+                context.abort(code, "")
             return b""
 
         return serve

@@ -54,6 +54,9 @@ class ForeignStream:
         """What we announced: it comes with the peer's requests."""
         self.session_out: bytes | None = None
         """What the peer announced: it goes on ours."""
+        self.inbound = not dialed
+        self.handshake_ns = 0
+        """When the other side made the last handshake that came on it."""
         self.requests: Journal[service.StreamMessage] = Journal()
         """All of the peer's requests, those that are not answered too."""
         self.unmatched: Journal[service.StreamMessage] = Journal()
@@ -128,11 +131,12 @@ class ForeignStream:
         )
         self.session_in = handshake.session_id
         self.session_out = reply.handshake.session_id
+        self.handshake_ns = reply.handshake.handshake_data.time.ToNanoseconds()
         self.peer_key = reply.handshake.handshake_data.pubkey.hex()
         return reply
 
     def confirm(self) -> None:
-        """CONFIRM_HAND_SHAKE, as the dialer."""
+        """CONFIRM_HAND_SHAKE, as the dialer, or as one whose own dial gave way to this stream."""
         assert self.ask(service.CONFIRM_HAND_SHAKE) == b""
         self.confirmed.set()
 
@@ -145,6 +149,11 @@ class ForeignStream:
         """Say goodbye; nothing answers it."""
         reason = types.DisconnectReason(why=types.DisconnectReason.SHUTDOWN)
         self.send(service.DISCONNECT, reason.SerializeToString())
+
+    def release(self) -> None:
+        """A dialer ends its stream; an acceptor means to, but never does (protocol §3.4)."""
+        if self._dialed:
+            self.end()
 
     # --- in ---
 

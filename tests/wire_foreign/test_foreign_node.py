@@ -1,6 +1,5 @@
 """The foreign node itself: one dials another, and both do as a C# node would."""
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,17 +22,10 @@ from tests.wire_foreign.foreign_stream import ForeignStream
 from tests.wire_foreign.journal import WAIT_S
 from tests.wire_foreign.relay import Relay
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
+
 BLOCKS = make_chain(ForeignKey(), 3)
 NODES = [types.NodeInfo(endpoint=f"10.0.0.{number}:6800") for number in range(12)]
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(WAIT_S)  # grpc's own end a moment after the call that they served
-        assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -105,10 +97,10 @@ def test_unary_calls_need_the_session(acceptor: ForeignNode, dial: ForeignDial) 
     ).SerializeToString()
     blocks = types.BlockList.FromString(dial.call("RequestBlocks", asked, metadata=session)).blocks
     assert list(blocks) == BLOCKS[1:]
-    assert dial.send_all("TransactionBroadcastStream", [b"1", b"2"], metadata=session) == b""
+    payloads = [make_transaction(acceptor.key, number).SerializeToString() for number in (1, 2)]
+    assert dial.send_all("TransactionBroadcastStream", payloads, metadata=session) == b""
     assert acceptor.broadcasts.items == [
-        (service.TRANSACTION_BROADCAST, b"1"),
-        (service.TRANSACTION_BROADCAST, b"2"),
+        (service.TRANSACTION_BROADCAST, payload) for payload in payloads
     ]
     for metadata in (dial.metadata(), dial.metadata(b"wrong"), {**session, "public-key": "04"}):
         for method in ("CheckHealth", "RequestBlocks", "Disconnect"):
