@@ -153,6 +153,24 @@ class Transport(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class DatagramReply:
+    """What came back, when the question left and when the answer came (unix nanoseconds)."""
+
+    payload: bytes
+    sent_ns: int
+    received_ns: int
+
+
+class DatagramQuery(Protocol):
+    """Asks a server with one datagram. Given to services by the composition root."""
+
+    async def __call__(
+        self, endpoint: Endpoint, request: bytes, *, wall_ns: Callable[[], int]
+    ) -> DatagramReply:
+        """The first answer. Waits as long as it is let; raises TransportError."""
+
+
 # --- peers ----------------------------------------------------------------------------------------
 
 

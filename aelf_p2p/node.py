@@ -22,6 +22,7 @@ from aelf_p2p.core.network_events import NetworkInitialized
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.core.sntp import NTP_PORT
 from aelf_p2p.core.version import own_version
 from aelf_p2p.peers.stream_peer import StreamPeer
 from aelf_p2p.peers.unary_peer import UnaryPeer
@@ -29,6 +30,7 @@ from aelf_p2p.services.acceptor import Acceptor
 from aelf_p2p.services.answers import Answers
 from aelf_p2p.services.block_sync import BlockSync
 from aelf_p2p.services.boot import dial_boot_nodes
+from aelf_p2p.services.clock import watch_clock
 from aelf_p2p.services.connections import Connections
 from aelf_p2p.services.context import NetworkContext, SyncProgress
 from aelf_p2p.services.dialer import DialedPeers
@@ -37,6 +39,7 @@ from aelf_p2p.services.inbound import Inbound
 from aelf_p2p.services.kernel_events import KernelEventHandler
 from aelf_p2p.services.network import NetworkService
 from aelf_p2p.services.unary_acceptor import UnaryAcceptor
+from aelf_p2p.transports.udp import ask_over_udp
 
 DEFAULT_NODE_VERSION = "1.12.3.0"
 """What handshakes say: the release line of the C# node whose protocol this is."""
@@ -153,6 +156,7 @@ async def open_node(
     node_version: str = DEFAULT_NODE_VERSION,
     authorized_keys: frozenset[bytes] | None = None,
     next_producer: Callable[[], bytes | None] = lambda: None,
+    ntp_server: Endpoint | str | None = None,
     wall_ns: Callable[[], int] = time.time_ns,
     rng: random.Random | None = None,
 ) -> AsyncIterator[Node]:
@@ -162,9 +166,10 @@ async def open_node(
     when that is done). Leaving the block says DISCONNECT to every peer. Without a store the chain
     is kept in memory, without a kernel the minimal one decides. ``next_producer`` tells the public
     key of whoever produces the next block, when that is known: a block that this node mined goes to
-    it first. ``wall_ns`` is the clock on the
-    wall (unix nanoseconds) and ``rng`` all randomness, session ids included: leave it out, or give
-    a ``random.SystemRandom``, unless you want a network that replays.
+    it first. With an ``ntp_server`` the clock is checked against it, now and every hour: a third
+    party hears of this node, so there is none by default. ``wall_ns`` is the clock on the wall (unix
+    nanoseconds) and ``rng`` all randomness, session ids included: leave it out, or give a
+    ``random.SystemRandom``, unless you want a network that replays.
 
     Raises MisuseError for arguments that cannot be right, and when host and port are taken.
     """
@@ -193,7 +198,8 @@ async def open_node(
         kernel=kernel,
         next_producer=next_producer,
     )
-    boot_endpoints = [_boot_endpoint(node) for node in boot_nodes]
+    boot_endpoints = [_endpoint("boot node", node) for node in boot_nodes]
+    time_server = _endpoint("NTP server", ntp_server, NTP_PORT) if ntp_server is not None else None
     network = NetworkService(context)
     sync = BlockSync(context, network)
     kernel_events = KernelEventHandler(context, network, sync.recheck_target)
@@ -234,6 +240,8 @@ async def open_node(
                 initialized=initialized,
             )
             nursery.start_soon(_begin, context, dialer, boot_endpoints, sync, initialized)
+            if time_server is not None:
+                nursery.start_soon(watch_clock, context, time_server, ask_over_udp)
             try:
                 yield node
             finally:
@@ -259,10 +267,10 @@ async def _begin(
     await sync.run()
 
 
-def _boot_endpoint(node: Endpoint | str) -> Endpoint:
-    if isinstance(node, Endpoint):
-        return node
+def _endpoint(what: str, given: Endpoint | str, default_port: int = DEFAULT_PORT) -> Endpoint:
+    if isinstance(given, Endpoint):
+        return given
     try:
-        return Endpoint.parse_untrusted(node)
+        return Endpoint.parse_untrusted(given, default_port)
     except MalformedError as exc:
-        raise MisuseError(f"boot node {node!r}: {exc}") from exc
+        raise MisuseError(f"{what} {given!r}: {exc}") from exc

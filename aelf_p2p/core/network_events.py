@@ -70,6 +70,14 @@ class AbnormalPeerFound:
 
 
 @dataclass(frozen=True)
+class ClockDrift:
+    """The clock differs from the time server's by more than ``max_clock_drift_s``."""
+
+    drift_s: float
+    """What the server's shows more than ours: above zero when ours is slow."""
+
+
+@dataclass(frozen=True)
 class EventsMissed:
     """This subscriber was too slow: so many events were left out at this place."""
 
@@ -84,5 +92,6 @@ NetworkEvent = (
     | BlockReceived
     | TransactionsReceived
     | AbnormalPeerFound
+    | ClockDrift
     | EventsMissed
 )

@@ -101,6 +101,11 @@ class NetworkOptions:
     silence_probe_s: float = 20.0
     silence_probe_timeout_s: float = 10.0
 
+    # The clock, where a time server is given.
+    max_clock_drift_s: float = 1.0
+    clock_check_period_s: float = 3600.0  # ours
+    clock_check_timeout_s: float = 3.0  # ours
+
     # The end.
     goodbye_timeout_s: float = 1.0  # ours: DISCONNECT sent, and the stream's end seen
 

@@ -13,6 +13,7 @@ from aelf_p2p.core.chain_id import MAX_CHAIN_ID, resolve_chain_id
 from aelf_p2p.core.endpoint import DEFAULT_PORT, MAX_PORT, Endpoint, split_host_port_untrusted
 from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.core.identity import scheme_of_untrusted
+from aelf_p2p.core.sntp import NTP_PORT
 from aelf_p2p.core.version import own_version
 from aelf_p2p.ops.exit_status import DONE, WRONGLY_CALLED
 from aelf_p2p.ops.output import say, tell
@@ -138,6 +139,12 @@ def node_version(text: str) -> str:
 def endpoint(text: str) -> Endpoint:
     """``host`` or ``host:port``."""
     return Endpoint.parse_untrusted(text)
+
+
+@_told
+def ntp_server(text: str) -> Endpoint:
+    """``host`` or ``host:port`` of a time server."""
+    return Endpoint.parse_untrusted(text, NTP_PORT)
 
 
 @_told

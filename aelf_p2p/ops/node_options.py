@@ -23,6 +23,7 @@ from aelf_p2p.ops.arguments import (
     listen_address,
     named_path,
     node_version,
+    ntp_server,
     public_key,
     whole_number,
 )
@@ -96,6 +97,12 @@ def add_node_options(parser: Options) -> None:
         metavar="HEX",
         dest="authorized_keys",
         help="only nodes with these public keys may connect (everyone may); may be repeated",
+    )
+    network.add_argument(
+        "--ntp-server",
+        type=ntp_server,
+        metavar="HOST[:PORT]",
+        help="warns when the clock is off by over a second from this server's (none, port 123)",
     )
     chain = parser.add_argument_group("its chain")
     chain.add_argument(
@@ -189,6 +196,7 @@ async def open_described_node(
                 options=network,
                 node_version=options.node_version,
                 authorized_keys=frozenset(options.authorized_keys or ()) or None,
+                ntp_server=options.ntp_server,
             )
         )
         yield node

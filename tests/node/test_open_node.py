@@ -43,6 +43,8 @@ def test_the_root_exports_what_it_lists_and_nothing_else() -> None:
         ("node_version", "1", "node version: '1' is not a version"),
         ("node_version", "1.4.0.0.0", r"node version: '1\.4\.0\.0\.0' is not a version"),
         ("boot_nodes", ["ok.example:6800", "a:b:c"], "boot node 'a:b:c'"),
+        ("ntp_server", "a:b:c", "NTP server 'a:b:c'"),
+        ("ntp_server", "", "NTP server ''"),
     ],
 )
 async def test_wrong_arguments_are_named(argument: str, value: object, message: str) -> None:

@@ -415,6 +415,26 @@ async def test_how_many_peers_of_a_host_are_taken_in(monkeypatch: pytest.MonkeyP
     assert {each.max_peers for each in given} == {25}
 
 
+async def test_nobody_is_asked_for_the_time_unless_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Endpoint | None] = []
+
+    @asynccontextmanager
+    async def open_node(*, ntp_server: Endpoint | None, **_: Any) -> AsyncIterator[None]:
+        given.append(ntp_server)
+        yield
+
+    monkeypatch.setattr(node_options, "open_node", open_node)
+    parser = Parser()
+    node_options.add_node_options(parser)
+    for arguments in ([], ["--ntp-server", "clock.example"], ["--ntp-server", "10.0.0.7:1123"]):
+        options = parser.parse_args([*EPHEMERAL, *arguments])
+        async with node_options.open_described_node(options, MINER):
+            pass
+    assert given == [None, Endpoint("clock.example", 123), Endpoint("10.0.0.7", 1123)]
+
+
 async def test_what_a_handshake_says() -> None:
     async with our_node(chain_id="tDVW") as (node, events):
         said = ("--announce-port", 7001, "--node-version", "1.5.0.0", "--chain-id", "tDVW")
@@ -452,6 +472,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--boot-node", "a:b:c"], "argument --boot-node: 'a:b:c' is not a host"),
         (["--boot-node", "host:0"], "argument --boot-node: port 0 is not between 1"),
         (["--boot-node"], "argument --boot-node: expected at least one argument"),
+        (["--ntp-server", "host:0"], "argument --ntp-server: port 0 is not between 1"),
         (["--authorized-key", "04"], "argument --authorized-key: a key of 1 bytes"),
         (["--authorized-key", "key"], "argument --authorized-key: 'key' is not hex"),
         (["--chain-id", "AELF0"], "argument --chain-id: chain id: 'AELF0'"),
