@@ -167,8 +167,8 @@ async def open_node(
     is kept in memory, without a kernel the minimal one decides. ``next_producer`` tells the public
     key of whoever produces the next block, when that is known: a block that this node mined goes to
     it first. With an ``ntp_server`` the clock is checked against it, now and every hour: a third
-    party hears of this node, so there is none by default. ``wall_ns`` is the clock on the wall (unix
-    nanoseconds) and ``rng`` all randomness, session ids included: leave it out, or give a
+    party hears of this node, so there is none by default. ``wall_ns`` is the clock on the wall
+    (unix nanoseconds) and ``rng`` all randomness, session ids included: leave it out, or give a
     ``random.SystemRandom``, unless you want a network that replays.
 
     Raises MisuseError for arguments that cannot be right, and when host and port are taken.

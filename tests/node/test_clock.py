@@ -66,7 +66,7 @@ async def test_a_server_that_does_not_tell_is_asked_again(
     caplog: pytest.LogCaptureFixture, fault: dict[str, object] | None, said: str
 ) -> None:
     options = NetworkOptions(clock_check_timeout_s=0.1, clock_check_period_s=0.1)
-    caplog.set_level(logging.DEBUG, "aelf_p2p.services.clock")
+    caplog.set_level(logging.INFO, "aelf_p2p.services.clock")
     with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as server, trio.fail_after(WAIT_S):
         await server.bind(("127.0.0.1", 0))
         async with open_node(
@@ -83,13 +83,13 @@ async def test_a_server_that_does_not_tell_is_asked_again(
                 await serve_time(server, 7)
                 await wait_drift(events)
     first = caplog.records[0]
-    assert first.levelno == logging.DEBUG
+    assert first.levelno == logging.INFO
     assert said in first.getMessage()
 
 
 async def test_a_server_that_is_not_there_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     options = NetworkOptions(clock_check_period_s=0.05)
-    caplog.set_level(logging.DEBUG, "aelf_p2p.services.clock")
+    caplog.set_level(logging.INFO, "aelf_p2p.services.clock")
     with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as server, trio.fail_after(WAIT_S):
         await server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
