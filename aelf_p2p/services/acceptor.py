@@ -2,6 +2,9 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import trio
 
@@ -27,6 +30,11 @@ from aelf_p2p.wire import methods as m
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+MAX_BROADCAST_STREAMS = 2
+"""Of one kind and peer at once: one, and one that takes its place before we know that it broke."""
+
 _REQUESTS = {
     m.REQUEST_BLOCK: MessageType.REQUEST_BLOCK,
     m.REQUEST_BLOCKS: MessageType.REQUEST_BLOCKS,
@@ -47,6 +55,7 @@ class Acceptor:
         self._unary = unary
         self._handler = handler
         self._serving: Counter[bytes] = Counter()  # by key: unary requests that are being answered
+        self._receiving: Counter[tuple[bytes, int]] = Counter()  # by key and kind: client streams
         self._opened = trio.Event()
         self._closing = False
 
@@ -81,9 +90,16 @@ class Acceptor:
 
     async def _answer(self, call: IncomingCall, request: bytes) -> bytes:
         if call.method == m.PING:
+            if call.metadata.get(META_PUBLIC_KEY) == self._connections.context.public_key.hex():
+                raise CallFailedError(StatusCode.FAILED_PRECONDITION, "this node itself")
             return b""
         if call.method == m.DO_HANDSHAKE:
             return await self._do_handshake(call, request)
+        shown = call.metadata.get(META_SESSION_ID)
+        if call.method == m.CONFIRM_HANDSHAKE and self._connections.is_unanswered(shown):
+            # Two dials crossed, and a C# node of the old kind keeps ours, whose answer is still to
+            # come. It confirms; at CANCELLED it would drop what it keeps.
+            return b""
         peer = self._authenticate(call)
         if not peer.info.uses_stream:  # else one key could fill a node with connections
             call.stream.trust()
@@ -100,13 +116,8 @@ class Acceptor:
         key = peer.info.public_key
         if self._serving[key] >= self._connections.context.options.workers_per_peer:
             raise CallFailedError(StatusCode.RESOURCE_EXHAUSTED, "too many requests at once")
-        self._serving[key] += 1
-        try:
+        with _counted(self._serving, key):
             return await self._handler.answer(peer, message_type, request)
-        finally:
-            self._serving[key] -= 1
-            if not self._serving[key]:
-                del self._serving[key]
 
     async def _do_handshake(self, call: IncomingCall, request: bytes) -> bytes:
         """Check a dialer's handshake and answer with ours. One of the new kind enters the pool with
@@ -143,8 +154,11 @@ class Acceptor:
 
     async def _receive_broadcasts(self, call: IncomingCall, message_type: int) -> None:
         peer = self._authenticate(call)
+        slot = peer.info.public_key, message_type
+        if self._receiving[slot] >= MAX_BROADCAST_STREAMS:
+            raise CallFailedError(StatusCode.RESOURCE_EXHAUSTED, "too many streams of one kind")
         call.stream.trust()
-        with single_error_as_itself():
+        with _counted(self._receiving, slot), single_error_as_itself():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_after, peer, nursery.cancel_scope)
                 await self._take_broadcasts(call, peer, message_type)
@@ -266,6 +280,17 @@ class Acceptor:
         if len(requests) != 1:
             raise CallFailedError(StatusCode.INVALID_ARGUMENT, "a unary call takes one request")
         return requests[0]
+
+
+@contextmanager
+def _counted(counts: Counter[T], key: T) -> Iterator[None]:
+    counts[key] += 1
+    try:
+        yield
+    finally:
+        counts[key] -= 1
+        if not counts[key]:
+            del counts[key]
 
 
 async def _cancel_after(peer: LivePeer, scope: trio.CancelScope) -> None:

@@ -8,7 +8,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -49,6 +49,10 @@ class OwnDial:
 
     handshake_ns: int
     stream_handshake_ns: int | None = None
+    answered: trio.Event = field(default_factory=trio.Event)
+    """The handshake on its stream was answered, or the dial is over."""
+    gives_way: bool = False
+    """A dial of the other node stays in its place."""
 
 
 @dataclass(eq=False)
@@ -75,6 +79,7 @@ class Connections:
         self._make_stream_peer = make_stream_peer
         self._make_unary_peer = make_unary_peer
         self._last_handshake_ns = 0
+        self._unanswered: set[str | bytes | None] = set()
         self._own_dials: dict[bytes, OwnDial] = {}
         # By key. Forgetting one loses a tie-break, or a stream that is rebuilt.
         self._their_dials: OrderedDict[bytes, TheirDial] = OrderedDict()
@@ -151,6 +156,20 @@ class Connections:
         dial = self._their_dials.get(public_key)
         return dial is not None and dial.confirmed
 
+    @contextmanager
+    def unanswered(self, sent: SentHandshake) -> Iterator[None]:
+        """Around a DoHandshake of ours."""
+        self._unanswered.add(sent.session_id)
+        try:
+            yield
+        finally:
+            self._unanswered.discard(sent.session_id)
+
+    def is_unanswered(self, session_id: str | bytes | None) -> bool:
+        """Whether a DoHandshake of ours that announced this session is still to be answered: only
+        the node that we dial can know it."""
+        return session_id in self._unanswered
+
     # --- one connection a key ---
 
     @contextmanager
@@ -160,6 +179,7 @@ class Connections:
         try:
             yield dial
         finally:
+            dial.answered.set()
             if self._own_dials.get(public_key) is dial:
                 del self._own_dials[public_key]
 
@@ -190,8 +210,10 @@ class Connections:
         if refusal is not None:
             return refusal
         own = self._own_dials.get(key)
-        if own is not None and self._keep_own(self.times_of(own), times, remote):
-            return RefusalReason.REPEATED
+        if own is not None:
+            if self._keep_own(self.times_of(own), times, remote):
+                return RefusalReason.REPEATED
+            await self._give_way(own, remote)
         held = context.pool.get(key)
         if held is None:
             return None
@@ -201,6 +223,17 @@ class Connections:
         if await self._is_held(held):
             return RefusalReason.REPEATED
         return self._refuse_place(host, key)  # again: it may have been banned meanwhile
+
+    async def _give_way(self, own: OwnDial, remote: ReceivedHandshake) -> None:
+        """See that a C# node has taken our handshake in before its own dial ends.
+
+        It compares the two only then. Were ours to come later, it would put our stream in the place
+        of its own, just when we leave it.
+        """
+        if remote.revision == 0 and own.stream_handshake_ns is not None:
+            own.gives_way = True
+            with trio.move_on_after(self.context.options.replace_probe_timeout_s):
+                await own.answered.wait()
 
     async def refuse_unary(self, host: str, remote: ReceivedHandshake) -> RefusalReason | None:
         """Why an inbound node of the old kind gets no place; None when it is to be dialed back.

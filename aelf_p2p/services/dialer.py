@@ -125,12 +125,13 @@ class DialedPeers:
         context = connections.context
         metadata = {META_PUBLIC_KEY: context.public_key.hex()}
         sent = connections.new_handshake(channel)
-        reply = await channel.call(
-            DO_HANDSHAKE,
-            sent.as_request(),
-            metadata=metadata,
-            timeout_s=context.options.handshake_timeout_s,
-        )
+        with connections.unanswered(sent):
+            reply = await channel.call(
+                DO_HANDSHAKE,
+                sent.as_request(),
+                metadata=metadata,
+                timeout_s=context.options.handshake_timeout_s,
+            )
         try:
             remote = self._check_reply(reply, channel, endpoint)
         except HandshakeRefusedError as exc:
@@ -167,9 +168,7 @@ class DialedPeers:
                 if not await connections.own_dial_stays(connections.times_of(dial), remote):
                     return
                 async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
-                    peer = await self._shake_hands(
-                        channel, stream, endpoint, dial, remote.public_key
-                    )
+                    peer = await self._shake_hands(channel, stream, endpoint, dial, remote)
                     if peer is None:
                         return
                     began = trio.current_time()
@@ -190,12 +189,14 @@ class DialedPeers:
         stream: MessageStream,
         endpoint: Endpoint,
         dial: OwnDial,
-        key: bytes,
+        known: ReceivedHandshake,
     ) -> LivePeer | None:
         """The handshake on the stream. None when another connection to the node stays instead."""
         connections = self._connections
         context = connections.context
         options = context.options
+        if not await connections.own_dial_stays(connections.times_of(dial), known):
+            return None  # again: another one came while the stream was opened
         sent = connections.new_handshake(channel)
         dial.stream_handshake_ns = sent.time_ns
         request_id = context.environment.new_request_id()
@@ -204,6 +205,7 @@ class DialedPeers:
         with trio.move_on_after(options.stream_handshake_timeout_s) as scope:
             await stream.send_many([opening])
             messages = await stream.receive_many()
+        dial.answered.set()
         if scope.cancelled_caught:
             raise DeadlineExceededError(f"{endpoint} did not answer the handshake on the stream")
         reply, early = parse_answer_untrusted(
@@ -215,10 +217,11 @@ class DialedPeers:
             if exc.code == HandshakeError.REPEATED_CONNECTION:
                 return None  # two dials crossed, and the node keeps its own, which may still come
             raise
-        if remote.public_key != key:
+        if remote.public_key != known.public_key:
             raise ProtocolViolationError(f"{endpoint} changed its key between two handshakes")
         stream.trust()
-        if not await connections.own_dial_stays(connections.times_of(dial), remote):
+        times = connections.times_of(dial)
+        if dial.gives_way or not await connections.own_dial_stays(times, remote):
             return None
         return connections.add_stream_peer(
             stream,
@@ -226,7 +229,7 @@ class DialedPeers:
             sent,
             endpoint=endpoint,
             inbound=False,
-            times=connections.times_of(dial),
+            times=times,
             early=early,
         )
 

@@ -9,7 +9,7 @@ from aelf_p2p.core.admission import RefusalReason, refused
 from aelf_p2p.core.dial_backs import DialBacks
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY
-from aelf_p2p.core.errors import AelfP2PError, HandshakeRefusedError
+from aelf_p2p.core.errors import AelfP2PError, HandshakeRefusedError, TransportError
 from aelf_p2p.core.handshake import ReceivedHandshake
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.services.connections import Connections
@@ -81,10 +81,19 @@ class UnaryAcceptor:
             log.info("the connection to %s ended: %s", endpoint, exc)
 
     async def _ping(self, channel: RpcChannel) -> None:
+        """Once more at once when it fails, as each unary call; both within ``ping_timeout_s``."""
         context = self._connections.context
         metadata = {META_PUBLIC_KEY: context.public_key.hex()}
+        deadline = trio.current_time() + context.options.ping_timeout_s
         timeout_s = context.options.ping_timeout_s
-        await channel.call(PING, b"", metadata=metadata, timeout_s=timeout_s)
+        try:
+            await channel.call(PING, b"", metadata=metadata, timeout_s=timeout_s)
+        except TransportError as exc:
+            timeout_s = deadline - trio.current_time()
+            if timeout_s <= 0:
+                raise
+            log.debug("pinging once more: %s", exc)
+            await channel.call(PING, b"", metadata=metadata, timeout_s=timeout_s)
 
     async def _run_peer(self, peer: LivePeer) -> None:
         connected = False

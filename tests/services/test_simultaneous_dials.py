@@ -248,8 +248,7 @@ class CSharpNode(ForeignServer):
             stream.session = asked.session_id
             self.inbound_at_ns = asked.handshake_data.time.ToNanoseconds()
             self.inbound = stream
-            if self.own is None or not self.keeps_own():
-                self.pooled = stream
+            self.pooled = stream  # whatever it held
             await stream.reply(opening, self.reply())
             await self.live(stream)
 

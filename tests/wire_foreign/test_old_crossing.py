@@ -19,7 +19,7 @@ from tests.wire_foreign.foreign_pool import ForeignPeer
 from tests.wire_foreign.foreign_stream import ForeignStream
 from tests.wire_foreign.foreign_unary import ForeignUnaryPeer
 from tests.wire_foreign.journal import WAIT_S
-from tests.wire_foreign.old_support import PAIR_IDS, PAIRS, open_ours_old
+from tests.wire_foreign.old_support import open_ours_old
 from tests.wire_foreign.support import in_thread, open_foreign
 
 EARLIER_NS = 700_000_000
@@ -30,9 +30,6 @@ kinds = pytest.mark.parametrize(
 )
 dial_times = pytest.mark.parametrize(
     "age_ns", [0, EARLIER_NS], ids=["ours began first", "theirs began first"]
-)
-CONFIRMED_BEFORE_ANSWERED = pytest.mark.xfail(
-    reason="it confirms our dial before we have its answer: both are lost, as C# loses them to C#"
 )
 
 
@@ -116,12 +113,9 @@ async def test_theirs_comes_while_ours_is_not_judged(ours: str, theirs: str, age
 
 @kinds
 @dial_times
-async def test_theirs_comes_while_ours_is_not_answered(
-    ours: str, theirs: str, age_ns: int, request: pytest.FixtureRequest
-) -> None:
-    """Without a stream both have a peer by then."""
-    if OLD_VERSION in (ours, theirs) and age_ns == 0:
-        request.applymarker(CONFIRMED_BEFORE_ANSWERED)
+async def test_theirs_comes_while_ours_is_not_answered(ours: str, theirs: str, age_ns: int) -> None:
+    """Without a stream both have a peer by then; when it keeps ours, it confirms that before we
+    have its answer. Two C# nodes lose both connections so."""
     async with (
         open_foreign(node_version=theirs) as foreign,
         open_ours_old(node_version=ours) as node,
@@ -142,10 +136,10 @@ async def test_theirs_comes_while_ours_is_not_answered(
         assert await wait_one_connection(node, foreign) == first
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=PAIR_IDS)
+@kinds
 @dial_times
 async def test_both_dial_at_once(ours: str, theirs: str, age_ns: int) -> None:
-    """Whatever comes first. Of two streams C# may lose both (protocol §3.3)."""
+    """Whatever comes first."""
     async with (
         open_foreign(node_version=theirs) as foreign,
         open_ours_old(node_version=ours) as node,
