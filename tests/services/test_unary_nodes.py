@@ -4,7 +4,7 @@ Two of our nodes, over the memory transport.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import product
 from typing import Any
 
@@ -13,11 +13,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from aelf_p2p.contracts import Peer
+from aelf_p2p.contracts import IncomingCall, MessageStream, Peer
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
 from aelf_p2p.core.endpoint import Endpoint
-from aelf_p2p.core.errors import DeadlineExceededError, HandshakeRefusedError
+from aelf_p2p.core.errors import (
+    CallFailedError,
+    DeadlineExceededError,
+    HandshakeRefusedError,
+    StatusCode,
+)
 from aelf_p2p.core.network_events import (
     AnnouncementReceived,
     BlockReceived,
@@ -30,7 +35,8 @@ from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.node import Node
 from aelf_p2p.services.events import Event
 from aelf_p2p.testing.conditions import ConditionedHub
-from tests.services.foreign import PORT, open_test_node
+from aelf_p2p.wire import methods as m
+from tests.services.foreign import PORT, ForeignNode, ForeignServer, open_test_node
 from tests.services.support import identity, make_chain, make_transaction, read_all, stored
 
 OLD, NEW = "1.3.9.9", "1.12.3.0"
@@ -318,3 +324,67 @@ async def test_a_dead_one_gives_way(versions: tuple[str, str], autojump_clock: M
         await trio.sleep(0.1)
         [peer] = bob.peers()
         assert peer.info.endpoint.host == "twin"
+
+
+async def test_a_dialer_cannot_have_us_dial_ourselves(autojump_clock: MockClock) -> None:
+    """Behind one address with us it could name our own port."""
+    hub = ConditionedHub(latency_s=0.02)
+    foreign = ForeignNode(3, host="bob", node_version=OLD)
+    async with two_nodes(hub=hub) as (_, bob), foreign.dial(hub, BOB) as channel:
+        reply = await foreign.do_handshake(channel, listening_port=BOB.port)
+        assert reply.error == types.INVALID_CONNECTION
+        assert not list(bob._context.pool)
+
+
+async def test_a_failed_ping_is_repeated_once(autojump_clock: MockClock) -> None:
+    hub = ConditionedHub(latency_s=0.02)
+
+    class Failing(ForeignServer):
+        failures = 1
+
+        async def handle(self, call: IncomingCall) -> None:
+            if call.method == m.PING and self.failures:
+                self.failures -= 1
+                raise CallFailedError(StatusCode.INTERNAL)
+            await super().handle(call)
+            if call.method == m.PING:
+                await call.stream.receive_many()
+                await call.stream.send_many([b""])
+
+    foreign = ForeignNode(3, node_version=OLD)
+    server = Failing(foreign)
+    async with two_nodes(hub=hub) as (_, bob), trio.open_nursery() as nursery:
+        await nursery.start(server.serve, hub)
+        for failures, error in ((1, types.HANDSHAKE_OK), (2, types.INVALID_CONNECTION)):
+            server.failures = failures
+            async with foreign.dial(hub, BOB) as channel:
+                assert (await foreign.do_handshake(channel)).error == error
+            for peer in bob._context.pool:
+                peer.close(CloseReason.REMOVED)
+                await peer.wait_closed()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_kind_has_two_streams_at_most(autojump_clock: MockClock) -> None:
+    hub = ConditionedHub(latency_s=0.02)
+    async with open_test_node(hub, "bob", 2), AsyncExitStack() as opened:
+        peer = await opened.enter_async_context(ForeignNode(3).connect(hub, BOB))
+
+        async def open_stream(method: m.Method) -> MessageStream:
+            stream = peer.channel.open_stream(method, metadata=peer.metadata)
+            return await opened.enter_async_context(stream)
+
+        for method in m.BROADCAST_STREAMS:
+            first, second = await open_stream(method), await open_stream(method)
+            await trio.sleep(1)
+            third = await open_stream(method)
+            with pytest.raises(CallFailedError) as raised:
+                await third.receive_many()
+            assert raised.value.code is StatusCode.RESOURCE_EXHAUSTED
+            await first.send_eof()
+            assert await first.receive_many() == [b""]
+            await trio.sleep(1)
+            fourth = await open_stream(method)
+            for stream in (second, fourth):
+                await stream.send_eof()
+                assert await stream.receive_many() == [b""]
