@@ -1,5 +1,6 @@
 """Who may not connect, why, and until when."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,14 +25,16 @@ class Ban:
 class BanList:
     """Bans by host or by public key. They extend, never shorten, until lifted or expired."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
         self._bans: dict[str, Ban] = {}
+        self._on_change = on_change  # expiring is no change
 
     def ban(self, subject: str, reason: BanReason, until: float) -> Ban:
         """Ban a host or a hex public key until a wall time; a longer ban already there stays."""
         held = self._bans.get(subject)
         if held is None or held.until < until:
             held = self._bans[subject] = Ban(subject, reason, until)
+            self._on_change()
         return held
 
     def find(self, host: str, public_key: bytes | None, now: float) -> Ban | None:
@@ -47,7 +50,10 @@ class BanList:
 
     def lift(self, subject: str) -> bool:
         """End a ban early. False when there was none."""
-        return self._bans.pop(subject, None) is not None
+        lifted = self._bans.pop(subject, None) is not None
+        if lifted:
+            self._on_change()
+        return lifted
 
     def active(self, now: float) -> list[Ban]:
         """Bans in force, those that end first at the front; expired ones are forgotten."""

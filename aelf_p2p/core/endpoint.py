@@ -19,6 +19,9 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # would go round every check of loopback and private hosts; no real name ends in such a label.
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
+# RFC 4291, section 2.4. Outside of it are NAT64 addresses and other disguises of IPv4 ones.
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -68,11 +71,14 @@ class Endpoint:
 
     @property
     def is_global(self) -> bool:
-        """Whether the host is an address of the public network (as ipaddress has it).
+        """Whether the host is an address that the whole internet reaches, by unicast.
 
-        Private, loopback and reserved addresses are not, nor is a name, whatever it resolves to.
+        A name never is, nor an IPv6 address that stands for an IPv4 one, since what it leads to
+        depends on the network.
         """
         address = _address(self.host)
+        if isinstance(address, ipaddress.IPv6Address):
+            return address in _GLOBAL_UNICAST and address.is_global and not address.sixtofour
         return address is not None and address.is_global and not address.is_multicast
 
 

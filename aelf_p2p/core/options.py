@@ -24,7 +24,9 @@ class NetworkOptions:
     """
 
     # The pool.
-    max_peers: int = 25  # inbound room; 0: no limit
+    max_peers: int = 25  # half of them for inbound ones (ours); 0: no limit
+    max_guests: int = 8  # ours: inbound peers that a full pool takes in for a moment; 0: none
+    guest_s: float = 5.0  # ours: the moment
     max_peers_per_host: int = 1  # loopback is exempt; 0: no limit
     abnormal_ban_s: float = 300.0  # for wrong blocks and for invalid transactions
 
@@ -40,7 +42,7 @@ class NetworkOptions:
     handshake_max_ahead_s: float = 1.5  # ours, 0: no limit; C# accepts any future time
     replace_probe_timeout_s: float = 1.0  # ours: is the peer that a newcomer would replace alive?
     ping_timeout_s: float = 3.0
-    dial_private: bool = False  # ours: hosts that strangers name, when they are not public
+    dial_private: bool = False  # ours: of what strangers name, names and private addresses too
     max_failed_dial_backs: int = 8  # ours: of a host, in the period; then it is not dialed back
     failed_dial_backs_period_s: float = 60.0  # ours
 
@@ -105,6 +107,26 @@ class NetworkOptions:
     max_clock_drift_s: float = 1.0
     clock_check_period_s: float = 3600.0  # ours
     clock_check_timeout_s: float = 3.0  # ours
+    # The workers.
+    worker_jitter: float = 0.1  # ours: at most this part of a period is added; 0: none
+    health_check_period_s: float = 60.0
+    max_health_checks: int = 5  # ours: how many peers are asked at once
+    reconnection_period_s: float = 60.0  # doubled with each retry
+    reconnection_cap_s: float = 2 * 3600.0  # ours
+    reconnection_give_up_s: float = 24 * 3600.0
+    max_reconnections: int = 512  # ours: peers that wait to be dialed again
+    max_worker_dials: int = 5  # ours: of the reconnection, and as many of discovery, at once
+    discovery_period_s: float = 60.0
+    discovery_peers: int = 5  # how many are asked for nodes
+    discovery_candidates: int = 25  # ours: of what they tell, how many endpoints are tried
+    max_discovery_pings: int = 5  # at once
+    discovery_dials: int = 10
+    discovery_target: int = 8  # ours: outbound peers; with more of them newcomers find no place
+    max_known_nodes: int = 512
+    max_known_nodes_per_host: int = 8  # ours; loopback is exempt
+    discovery_rest_s: float = 600.0  # ours: before it tries a dead or full node again
+    state_save_delay_s: float = 1.0  # ours: how long changes gather before they are saved
+    state_save_timeout_s: float = 1.0  # ours: of the last save, at the node's end
 
     # The end.
     goodbye_timeout_s: float = 1.0  # ours: DISCONNECT sent, and the stream's end seen
@@ -118,11 +140,16 @@ class NetworkOptions:
         return self.max_announcement_bytes
 
     def __post_init__(self) -> None:
-        may_be_zero = {"max_peers", "max_peers_per_host", "handshake_max_ahead_s"}
+        may_be_zero = {
+            "max_peers",
+            "max_guests",
+            "max_peers_per_host",
+            "handshake_max_ahead_s",
+            "worker_jitter",
+        }
         for field in fields(self):
             value = getattr(self, field.name)
             # so put that NaN, which compares with nothing, is refused too
-            if not (
-                isinstance(value, bool) or value > 0 or (value == 0 and field.name in may_be_zero)
-            ):
+            zero_is_right = isinstance(value, bool) or field.name in may_be_zero
+            if not (value > 0 or (value == 0 and zero_is_right)):
                 raise MisuseError(f"{field.name} must be above zero, not {value}")

@@ -121,6 +121,18 @@ def test_a_lifted_ban_is_gone() -> None:
     assert found.until == 200.0
 
 
+def test_changes_are_told() -> None:
+    changes: list[int] = []
+    bans = BanList(lambda: changes.append(1))
+    bans.ban("192.0.2.1", BanReason.OPERATOR, 400.0)
+    assert len(changes) == 1
+    bans.ban("192.0.2.1", BanReason.OPERATOR, 300.0)  # a shorter one
+    assert len(changes) == 1
+    bans.lift("192.0.2.1")
+    bans.lift("192.0.2.1")
+    assert len(changes) == 2
+
+
 def test_the_list_begins_with_what_ends_first() -> None:
     bans = BanList()
     for subject, until in (("c", 300.0), ("b", 200.0), ("a", 300.0), ("d", 100.0)):

@@ -9,7 +9,14 @@ from aelf_p2p.core.options import KIB, MIB, PROTOCOL_VERSION, NetworkOptions
 
 NUMBERS = [field for field in fields(NetworkOptions) if not isinstance(field.default, bool)]
 NAMES = [field.name for field in NUMBERS]
-MAY_BE_ZERO = ["max_peers", "max_peers_per_host", "handshake_max_ahead_s"]
+MAY_BE_ZERO = [
+    "max_peers",
+    "max_guests",
+    "max_peers_per_host",
+    "handshake_max_ahead_s",
+    "worker_jitter",
+]
+PARTS = ["worker_jitter"]  # of a whole, without a unit
 
 
 def test_units() -> None:
@@ -52,6 +59,16 @@ def test_units() -> None:
         ("max_clock_drift_s", 1),
         ("clock_check_period_s", 3600),
         ("clock_check_timeout_s", 3),
+        ("health_check_period_s", 60),
+        ("reconnection_period_s", 60),
+        ("reconnection_give_up_s", 86_400),
+        ("discovery_period_s", 60),
+        ("discovery_peers", 5),
+        ("discovery_dials", 10),
+        ("max_discovery_pings", 5),
+        ("ping_timeout_s", 3),
+        ("max_known_nodes", 512),
+        ("dial_private", False),
         ("silence_probe_s", 20),
         ("silence_probe_timeout_s", 10),
     ],
@@ -78,7 +95,8 @@ def test_zero_is_no_limit_for_some_only(name: str) -> None:
 
 def test_every_duration_and_size_names_its_unit() -> None:
     for field in NUMBERS:
-        assert isinstance(field.default, float) is field.name.endswith("_s")
+        if field.name not in PARTS:
+            assert isinstance(field.default, float) is field.name.endswith("_s")
         if isinstance(field.default, int) and field.default >= 64 * KIB:
             assert field.name.endswith("_bytes")
 
