@@ -16,6 +16,7 @@ from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import ChainStatus, PeerChain
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.kernel_events import KernelEvent
+from aelf_p2p.core.network_state import NetworkState
 from aelf_p2p.core.payloads import BroadcastContent, NodeRecord
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.round_trips import RoundTrip
@@ -363,6 +364,28 @@ class ChainStore(Protocol):
 
     async def set_lib(self, block_hash: bytes) -> ChainStatus:
         """Make a block of the best chain irreversible. Raises MisuseError when it is none."""
+
+
+# --- what is remembered of the network ------------------------------------------------------------
+
+
+class StateStore(Protocol):
+    """Where bans, discovered nodes and reconnections outlive a restart.
+
+    The node loads once, before it listens, and saves behind what changes: what a killed process had
+    not saved is lost, and no more than the last seconds of its memory. It never calls twice at
+    once. Both methods raise StoreError when the store cannot do its work: the node does not open
+    when nothing can be loaded, and lives on when it cannot save.
+    """
+
+    async def load(self) -> NetworkState:
+        """What was saved last; an empty state when nothing was."""
+
+    async def save(self, state: NetworkState) -> None:
+        """Keep a state in place of the one before, whole or not at all, cancelled or not."""
+
+
+# --- the kernel -----------------------------------------------------------------------------------
 
 
 class Kernel(Protocol):

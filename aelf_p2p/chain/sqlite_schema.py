@@ -1,4 +1,5 @@
-"""The tables of the SQLite store, and how those of an older version become those of this one."""
+"""The tables of the chain's SQLite store, and how a database of ours is opened and brought to its
+last version."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -50,17 +51,22 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
 )
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(
+    path: Path,
+    steps: Sequence[Sequence[str]] = MIGRATIONS,
+    *,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+) -> sqlite3.Connection:
     """Open a database, brought to the last version, for use in one thread at a time.
 
     Raises StoreError for one of another program, or of a newer version of this one, and
     sqlite3.Error.
     """
     database = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
     )
     try:
-        migrate(database, path)
+        migrate(database, path, steps)
         [mode] = database.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreError(f"{path}: no write-ahead log can be kept there, as on a network disk")
