@@ -6,9 +6,20 @@ async with open_node(identity=..., transport=..., boot_nodes=["10.0.0.7:6800"]) 
 """
 
 from aelf_p2p.chain.kernel import MinimalKernel
+from aelf_p2p.chain.memory_state import MemoryStateStore
 from aelf_p2p.chain.memory_store import MemoryChainStore
+from aelf_p2p.chain.sqlite_state import SqliteStateStore, open_sqlite_state
 from aelf_p2p.chain.sqlite_store import SqliteChainStore, open_sqlite_store
-from aelf_p2p.contracts import ChainStore, Kernel, Peer, PeerStatistics, RpcChannel, Transport
+from aelf_p2p.contracts import (
+    ChainStore,
+    Kernel,
+    Peer,
+    PeerStatistics,
+    RpcChannel,
+    StateStore,
+    Transport,
+)
+from aelf_p2p.core.bans import Ban, BanReason
 from aelf_p2p.core.block import Block, BlockHeader
 from aelf_p2p.core.broadcast import BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import ChainRoot, ChainStatus, PeerChain
@@ -59,15 +70,19 @@ from aelf_p2p.core.network_events import (
     PeerDisconnected,
     TransactionsReceived,
 )
+from aelf_p2p.core.network_state import KnownNode, NetworkState, Reconnection
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.node import Node, open_node
+from aelf_p2p.services.discovery import DiscoveryRound
 from aelf_p2p.services.events import Event, Subscription
 from aelf_p2p.services.network import BroadcastReport
 from aelf_p2p.services.receipts import Delivery, DeliveryState, Receipt, ReceiptBook
 from aelf_p2p.services.sync_jobs import JobDrop
+from aelf_p2p.services.worker import Worker
+from aelf_p2p.services.workers import Workers
 from aelf_p2p.transports.grpc import GrpcTransport
 from aelf_p2p.transports.memory import MemoryHub
 from aelf_p2p.transports.net.limits import Rate, WireLimits
@@ -77,6 +92,8 @@ __all__ = [
     "AbnormalPeerFound",
     "AelfP2PError",
     "AnnouncementReceived",
+    "Ban",
+    "BanReason",
     "Block",
     "BlockAccepted",
     "BlockHeader",
@@ -95,6 +112,7 @@ __all__ = [
     "DeadlineExceededError",
     "Delivery",
     "DeliveryState",
+    "DiscoveryRound",
     "DropReason",
     "Endpoint",
     "Event",
@@ -110,15 +128,18 @@ __all__ = [
     "Kernel",
     "KernelEvent",
     "KeyFileError",
+    "KnownNode",
     "MalformedError",
     "MemoryChainStore",
     "MemoryHub",
+    "MemoryStateStore",
     "MinimalKernel",
     "MisuseError",
     "NetworkError",
     "NetworkEvent",
     "NetworkInitialized",
     "NetworkOptions",
+    "NetworkState",
     "NewIrreversibleBlockFound",
     "Node",
     "NotConnectedError",
@@ -134,10 +155,13 @@ __all__ = [
     "Rate",
     "Receipt",
     "ReceiptBook",
+    "Reconnection",
     "RpcChannel",
     "RpcError",
     "Scheme",
     "SqliteChainStore",
+    "SqliteStateStore",
+    "StateStore",
     "StatusCode",
     "StoreError",
     "Subscription",
@@ -151,7 +175,10 @@ __all__ = [
     "UnknownParentError",
     "UnrecoverableError",
     "WireLimits",
+    "Worker",
+    "Workers",
     "open_node",
+    "open_sqlite_state",
     "open_sqlite_store",
     "read_key_file",
     "seal_key",

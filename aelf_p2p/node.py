@@ -9,8 +9,9 @@ from functools import partial
 import trio
 
 from aelf_p2p.chain.kernel import MinimalKernel
+from aelf_p2p.chain.memory_state import MemoryStateStore
 from aelf_p2p.chain.memory_store import MemoryChainStore
-from aelf_p2p.contracts import ChainStore, Kernel, LivePeer, Peer, Transport
+from aelf_p2p.contracts import ChainStore, Kernel, LivePeer, Peer, StateStore, Transport
 from aelf_p2p.core.chain_id import resolve_chain_id
 from aelf_p2p.core.endpoint import DEFAULT_PORT, MAX_PORT, Endpoint
 from aelf_p2p.core.environment import Environment
@@ -38,7 +39,9 @@ from aelf_p2p.services.events import Subscription
 from aelf_p2p.services.inbound import Inbound
 from aelf_p2p.services.kernel_events import KernelEventHandler
 from aelf_p2p.services.network import NetworkService
+from aelf_p2p.services.state_keeper import StateKeeper
 from aelf_p2p.services.unary_acceptor import UnaryAcceptor
+from aelf_p2p.services.workers import Workers
 from aelf_p2p.transports.udp import ask_over_udp
 
 DEFAULT_NODE_VERSION = "1.12.3.0"
@@ -55,6 +58,7 @@ class Node:
         network: NetworkService,
         kernel_events: KernelEventHandler,
         dialer: DialedPeers,
+        workers: Workers,
         endpoint: Endpoint,
         initialized: trio.Event,
     ) -> None:
@@ -65,6 +69,8 @@ class Node:
         self._closing = False
         self.network = network
         """Broadcasts and requests over all peers."""
+        self.workers = workers
+        """Health check, reconnection and discovery: ``pause``, ``resume`` and ``step`` each."""
         self.endpoint = endpoint
         """Where the node listens."""
 
@@ -113,7 +119,11 @@ class Node:
         return await self._dialer.connect(endpoint)
 
     async def disconnect(self, public_key: bytes) -> bool:
-        """Say goodbye to a peer and wait until it is gone. False when there is none."""
+        """Say goodbye to a peer and wait until it is gone. False when there is none.
+
+        It is not dialed again, nor is one that was lost before.
+        """
+        self._context.lost_peers.cancel(public_key)
         peer = self._context.pool.get(public_key)
         if peer is None:
             return False
@@ -132,6 +142,7 @@ class Node:
     async def _close(self) -> None:
         """Say goodbye to all peers at once; bounded by their goodbye timeout."""
         self._closing = True
+        self.workers.close()
         self._dialer.close()
         peers: list[LivePeer] = list(self._context.pool)
         for peer in peers:
@@ -151,6 +162,7 @@ async def open_node(
     announce_port: int | None = None,
     boot_nodes: Sequence[Endpoint | str] = (),
     store: ChainStore | None = None,
+    state: StateStore | None = None,
     kernel: Kernel | None = None,
     options: NetworkOptions | None = None,
     node_version: str = DEFAULT_NODE_VERSION,
@@ -164,14 +176,16 @@ async def open_node(
 
     It listens when the block begins; boot nodes are dialed meanwhile (NetworkInitialized tells
     when that is done). Leaving the block says DISCONNECT to every peer. Without a store the chain
-    is kept in memory, without a kernel the minimal one decides. ``next_producer`` tells the public
-    key of whoever produces the next block, when that is known: a block that this node mined goes to
-    it first. With an ``ntp_server`` the clock is checked against it, now and every hour: a third
-    party hears of this node, so there is none by default. ``wall_ns`` is the clock on the wall
-    (unix nanoseconds) and ``rng`` all randomness, session ids included: leave it out, or give a
-    ``random.SystemRandom``, unless you want a network that replays.
+    is kept in memory, without a state store the node forgets its network at the end, without a
+    kernel the minimal one decides. ``next_producer`` tells the public key of whoever produces the
+    next block, when that is known: a block that this node mined goes to it first. With an
+    ``ntp_server`` the clock is checked against it, now and every hour: a third party hears of this
+    node, so there is none by default. ``wall_ns`` is the clock on the wall (unix nanoseconds) and
+    ``rng`` all randomness, session ids included: leave it out, or give a ``random.SystemRandom``,
+    unless you want a network that replays.
 
-    Raises MisuseError for arguments that cannot be right, and when host and port are taken.
+    Raises MisuseError for arguments that cannot be right, and when host and port are taken;
+    StoreError when the state cannot be loaded.
     """
     if kernel is not None and store is None:
         raise MisuseError("a kernel needs the store that it decides on: give both")
@@ -184,6 +198,8 @@ async def open_node(
         store = MemoryChainStore()
     if kernel is None:
         kernel = MinimalKernel(store, chain_id=chain, wall_ns=wall_ns)
+    boot_endpoints = [_endpoint("boot node", node) for node in boot_nodes]
+    time_server = _endpoint("NTP server", ntp_server, NTP_PORT) if ntp_server is not None else None
     context = NetworkContext(
         options=options,
         environment=environment,
@@ -197,9 +213,10 @@ async def open_node(
         store=store,
         kernel=kernel,
         next_producer=next_producer,
+        boot_nodes=frozenset(boot_endpoints),
     )
-    boot_endpoints = [_endpoint("boot node", node) for node in boot_nodes]
-    time_server = _endpoint("NTP server", ntp_server, NTP_PORT) if ntp_server is not None else None
+    keeper = StateKeeper(context, state or MemoryStateStore())
+    await keeper.load()
     network = NetworkService(context)
     sync = BlockSync(context, network)
     kernel_events = KernelEventHandler(context, network, sync.recheck_target)
@@ -231,17 +248,21 @@ async def open_node(
             acceptor.open()
             dialer = DialedPeers(connections, transport, nursery)
             initialized = trio.Event()
+            workers = Workers(context, network, dialer, transport)
             node = Node(
                 context=context,
                 network=network,
                 kernel_events=kernel_events,
                 dialer=dialer,
+                workers=workers,
                 endpoint=endpoint,
                 initialized=initialized,
             )
             nursery.start_soon(_begin, context, dialer, boot_endpoints, sync, initialized)
             if time_server is not None:
                 nursery.start_soon(watch_clock, context, time_server, ask_over_udp)
+            nursery.start_soon(workers.run, initialized)
+            nursery.start_soon(keeper.run)
             try:
                 yield node
             finally:
@@ -261,7 +282,7 @@ async def _begin(
     initialized: trio.Event,
 ) -> None:
     """Dial the boot nodes; then sync and follow the chain, until cancelled."""
-    await dial_boot_nodes(dialer, boot_nodes)
+    await dial_boot_nodes(dialer, boot_nodes, context.lost_peers)
     initialized.set()
     context.events.publish(NetworkInitialized(len(context.pool.ready())))
     await sync.run()

@@ -44,17 +44,27 @@ def refused(why: RefusalReason) -> HandshakeRefusedError:
 
 @dataclass(frozen=True)
 class PoolCount:
-    """What the pool holds beside the newcomer: valid peers, and those on the newcomer's host."""
+    """What the pool holds beside the newcomer: valid peers, and of these those on the newcomer's
+    host, and those that dialed us."""
 
     peers: int
     on_host: int
+    inbound: int = 0
 
 
 class Admission:
-    """Decides who comes in; holds the marks of handshakes under way, which count for their host."""
+    """Decides who comes in; holds the marks of handshakes under way, which count for their host.
+
+    Half of the places are for peers that dial us, so that a crowd of them does not cut us off from
+    those that we choose. Beside them a full pool has ``max_guests`` places from which a peer is
+    sent off after ``guest_s``: so a newcomer can ask even a full node for others.
+    """
 
     def __init__(self, options: NetworkOptions, bans: BanList) -> None:
         self._max_peers = options.max_peers
+        self._max_inbound = (options.max_peers + 1) // 2
+        self._discovery_target = options.discovery_target
+        self._max_guests = options.max_guests
         self._max_per_host = options.max_peers_per_host
         self._bans = bans
         self._handshaking: set[tuple[str, bytes]] = set()
@@ -90,13 +100,33 @@ class Admission:
         if self._bans.find(host, public_key, now) is not None:
             return RefusalReason.BANNED
         others = [mark for mark in self._handshaking if mark != (host, public_key)]
-        if self._max_peers and count.peers + len(others) >= self._max_peers:
+        if self._beyond_room(count, len(others)) >= self._max_guests:
             return RefusalReason.POOL_FULL
         if self._max_per_host and not is_loopback_host(host):
             marked = sum(1 for other_host, _ in others if other_host == host)
             if count.on_host + marked >= self._max_per_host:
                 return RefusalReason.HOST_FULL
         return None
+
+    def is_guest(self, count: PoolCount) -> bool:
+        """Whether an inbound peer has no place of its own beside those counted."""
+        return self._beyond_room(count, 0) >= 0
+
+    def has_room(self, count: PoolCount, dialing: int) -> bool:
+        """Whether discovery may dial one more, beside those that it is ``dialing``."""
+        outbound = count.peers - count.inbound + dialing
+        inbound = count.inbound + len(self._handshaking)
+        if self._max_peers:
+            inbound = min(inbound, self._max_inbound)  # beyond are guests, who leave
+        is_full = self._max_peers and inbound + outbound >= self._max_peers
+        return outbound < self._discovery_target and not is_full
+
+    def _beyond_room(self, count: PoolCount, handshaking: int) -> int:
+        """Which guest an inbound newcomer would be, 0 the first; below zero when it has a place."""
+        if not self._max_peers:
+            return -1
+        beyond = max(count.peers - self._max_peers, count.inbound - self._max_inbound)
+        return beyond + handshaking
 
     def refuse_dial(self, host: str, public_key: bytes, now: float) -> RefusalReason | None:
         """Why a peer that we dialed is not kept: only a ban keeps it out (protocol §4)."""

@@ -132,6 +132,14 @@ class HandshakeRefusedError(AelfP2PError):
         self.code = code
 
 
+class OwnHandshakeError(HandshakeRefusedError):
+    """A handshake came back to the node that made it, as when it dials itself."""
+
+    def __init__(self, code: int, why: str, session_id: bytes) -> None:
+        super().__init__(code, why)
+        self.session_id = session_id
+
+
 class NetworkError(AelfP2PError):
     """A request to a peer failed; the subclass says what to do about the peer."""
 

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from aelf_p2p.core.canonical import HANDSHAKE_DATA_SPEC, field_untrusted, walk_untrusted
 from aelf_p2p.core.chain_status import ChainStatus
 from aelf_p2p.core.endpoint import MAX_PORT
-from aelf_p2p.core.errors import HandshakeRefusedError, MalformedError
+from aelf_p2p.core.errors import HandshakeRefusedError, MalformedError, OwnHandshakeError
 from aelf_p2p.core.identity import Identity, verify
 from aelf_p2p.core.options import PROTOCOL_VERSION, NetworkOptions
 from aelf_p2p.core.sessions import new_session_id
@@ -223,7 +223,9 @@ class HandshakeRules:
         if not verify(data.pubkey, digest, shell.signature):
             raise HandshakeRefusedError(HandshakeError.WRONG_SIGNATURE, "its signature is wrong")
         if data.pubkey == self.identity.public_key:
-            raise HandshakeRefusedError(HandshakeError.CONNECTION_REFUSED, "it is this node itself")
+            raise OwnHandshakeError(
+                HandshakeError.CONNECTION_REFUSED, "it is this node itself", shell.session_id
+            )
 
 
 def _check_connection(said: bytes, certificate_hash: bytes | None) -> None:

@@ -32,6 +32,7 @@ class CloseReason(Enum):
     INVALID_TRANSACTIONS = "too many invalid transactions came from its host"
     FRUITLESS = "it announced blocks that it did not give"
     BANNED = "it was banned"
+    GUEST = "this node is full, and had taken it in for a moment only"
 
     @property
     def is_loss(self) -> bool:

@@ -16,6 +16,7 @@ from aelf_p2p.core.errors import (
     CallFailedError,
     HandshakeRefusedError,
     MalformedError,
+    OwnHandshakeError,
     StatusCode,
 )
 from aelf_p2p.core.handshake import ReceivedHandshake, refusal
@@ -132,6 +133,8 @@ class Acceptor:
                 return connections.new_handshake(call).as_reply()
             return await self._unary.accept(call, remote)
         except HandshakeRefusedError as exc:
+            if isinstance(exc, OwnHandshakeError):
+                self._connections.note_own_handshake(exc.session_id)
             log.debug("refused a handshake of %s: %s", call.caller.host, exc)
             return refusal(exc.code)
 
@@ -196,12 +199,15 @@ class Acceptor:
             log.debug("refused a stream of %s: %s", call.caller.host, exc)
             await call.stream.send_many([opening.reply(refusal(exc.code))])
             return
+        is_guest = self._connections.is_guest(peer)  # at once: others may come while it lives
         call.stream.trust()
         connected = False
         try:
             with single_error_as_itself():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(peer.run)
+                    if is_guest:
+                        nursery.start_soon(self._connections.send_off, peer)
                     if await peer.wait_confirmed():
                         connected = True
                         self._connections.peer_connected(peer)

@@ -5,7 +5,7 @@ Source: protocol §3.1 to §3.3.
 
 import logging
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +38,7 @@ from aelf_p2p.wire import HandshakeError
 log = logging.getLogger(__name__)
 
 REMEMBERED_DIALS = 1024
+REMEMBERED_OWN_HANDSHAKES = 64
 
 TICK_NS = 1_000_000
 """A clock on the wall says the same for this long at most."""
@@ -81,6 +82,7 @@ class Connections:
         self._last_handshake_ns = 0
         self._unanswered: set[str | bytes | None] = set()
         self._own_dials: dict[bytes, OwnDial] = {}
+        self._own_handshakes: deque[bytes] = deque(maxlen=REMEMBERED_OWN_HANDSHAKES)
         # By key. Forgetting one loses a tie-break, or a stream that is rebuilt.
         self._their_dials: OrderedDict[bytes, TheirDial] = OrderedDict()
 
@@ -133,6 +135,17 @@ class Connections:
     def uses_stream_with(self, remote: ReceivedHandshake) -> bool:
         """Whether both nodes are of the new kind; otherwise both keep to the old one."""
         return self.has_stream and uses_stream(remote.node_version)
+
+    def note_own_handshake(self, session_id: bytes) -> None:
+        """A handshake of our own came to us."""
+        self._own_handshakes.append(session_id)
+
+    def came_back(self, sent: SentHandshake) -> bool:
+        """Whether it is this handshake that came to us: then the node that we dialed is ourselves.
+
+        The session id tells it, which nobody knows but the one that we sent it to.
+        """
+        return sent.session_id in self._own_handshakes
 
     def note_their_dial(self, remote: ReceivedHandshake) -> None:
         """A DoHandshake came: should our own dial cross it, this is when theirs began."""
@@ -355,6 +368,20 @@ class Connections:
             self._own_dials.pop(remote.public_key, None)
         return peer
 
+    async def send_off(self, guest: LivePeer) -> None:
+        """Let a guest go in a while, unless there is a place for it then."""
+        with trio.move_on_after(self.context.options.guest_s):
+            await guest.wait_closed()
+            return
+        if self.is_guest(guest):
+            guest.close(CloseReason.GUEST)
+
+    def is_guest(self, peer: LivePeer) -> bool:
+        """Whether the pool has no place for an inbound peer beside all others that it holds."""
+        info = peer.info
+        count = self.context.pool.count_beside(info.public_key, info.endpoint.host)
+        return self.context.admission.is_guest(count)
+
     def peer_connected(self, peer: LivePeer) -> None:
         """The peer's handshake is confirmed; its best chain counts as announced."""
         log.info("connected to %s", peer.info)
@@ -362,6 +389,7 @@ class Connections:
         if peer.info.inbound and their_dial is not None:
             their_dial.confirmed = True
         chain = peer.chain
+        self.context.lost_peers.peer_connected(peer.info)
         self.context.events.publish(PeerConnected(peer.info, chain.best_hash, chain.best_height))
         self._sync.announced(peer, chain.best_hash, chain.best_height)
 
@@ -372,4 +400,6 @@ class Connections:
         reason = peer.close_reason or CloseReason.LOST
         log.info("disconnected from %s: %s", peer.info, reason.value)
         if was_connected:
+            if self.context.pool.get(peer.info.public_key) is None:
+                self.context.lost_peers.peer_gone(peer.info, reason)
             self.context.events.publish(PeerDisconnected(peer.info, reason))

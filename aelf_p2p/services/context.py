@@ -4,9 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import trio
+
 from aelf_p2p.contracts import ChainStore, Kernel, Peer
 from aelf_p2p.core.admission import Admission
 from aelf_p2p.core.bans import BanList, BanReason
+from aelf_p2p.core.discovery_table import DiscoveryTable
+from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import InvalidItemError, InvalidReason
 from aelf_p2p.core.handshake import HandshakeRules
@@ -17,6 +21,7 @@ from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.replays import Replays
 from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.services.events import EventBus
+from aelf_p2p.services.lost_peers import LostPeers
 from aelf_p2p.services.peer_pool import PeerPool
 from aelf_p2p.services.sync_jobs import JobDrop
 
@@ -45,6 +50,28 @@ class KnownTables:
     def block_mask(self, block_hash: bytes, now: float) -> int:
         """The peers that have a block or know of it."""
         return self.blocks.mask(block_hash, now) | self.announcements.mask(block_hash, now)
+
+
+class Changes:
+    """Whether what is kept over a restart has changed since it was last looked at."""
+
+    def __init__(self) -> None:
+        self._noted = trio.Event()
+
+    def note(self) -> None:
+        """Something changed."""
+        self._noted.set()
+
+    async def wait(self) -> None:
+        """Wait until something has changed."""
+        await self._noted.wait()
+
+    def take(self) -> bool:
+        """Whether something changed; what changes from now on is news."""
+        changed = self._noted.is_set()
+        if changed:
+            self._noted = trio.Event()
+        return changed
 
 
 @dataclass
@@ -76,10 +103,18 @@ class NetworkContext:
     listening_port: int = 0
     """What handshakes say; set when the listener is up, or the announced port."""
     sync: SyncProgress = field(default_factory=SyncProgress)
+    boot_nodes: frozenset[Endpoint] = frozenset()
     pool: PeerPool = field(default_factory=PeerPool)
-    bans: BanList = field(default_factory=BanList)
 
     def __post_init__(self) -> None:
+        self.changes = Changes()
+        self.bans = BanList(self.changes.note)
+        self.lost_peers = LostPeers(
+            self.options, self.environment, self.boot_nodes, self.changes.note
+        )
+        self.known_nodes = DiscoveryTable(
+            self.options.max_known_nodes, self.options.max_known_nodes_per_host, self.changes.note
+        )
         self.admission = Admission(self.options, self.bans)
         self.events = EventBus(self.options.max_event_backlog, self.options.max_event_backlog_bytes)
         self.known = KnownTables(self.options)

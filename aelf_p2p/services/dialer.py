@@ -21,6 +21,7 @@ from aelf_p2p.core.errors import (
     HandshakeRefusedError,
     MalformedError,
     NetworkError,
+    OwnHandshakeError,
     ProtocolViolationError,
     TransportError,
 )
@@ -135,6 +136,10 @@ class DialedPeers:
         try:
             remote = self._check_reply(reply, channel, endpoint)
         except HandshakeRefusedError as exc:
+            if connections.came_back(sent):  # all that the reply says is that it is refused
+                raise OwnHandshakeError(
+                    exc.code, f"{endpoint} is this node itself", sent.session_id
+                ) from exc
             held = context.pool.find(endpoint)
             if exc.code != HandshakeError.REPEATED_CONNECTION or held is None:
                 raise

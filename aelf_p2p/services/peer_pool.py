@@ -72,4 +72,8 @@ class PeerPool:
             for key, peer in self._peers.items()
             if key != public_key and peer.status is not PeerStatus.CLOSED
         ]
-        return PoolCount(len(others), sum(peer.info.endpoint.host == host for peer in others))
+        return PoolCount(
+            peers=len(others),
+            on_host=sum(peer.info.endpoint.host == host for peer in others),
+            inbound=sum(peer.info.inbound for peer in others),
+        )

@@ -140,10 +140,11 @@ class ConditionedHub(MemoryHub):
         ports.
         """
         killed = normalise_host(host)
+        # First, for a listener that closes lets its connections drain.
+        self._break("was killed", lambda c: killed in (c.caller.host, c.callee.host))
         for listener in list(self.listeners.values()):
             if listener.endpoint.host == killed:
                 self.close_listener(listener)
-        self._break("was killed", lambda c: killed in (c.caller.host, c.callee.host))
 
     # --- what the memory transport asks ---
 

@@ -32,6 +32,7 @@ class FakePeer:
         host: str | None = None,
         inbound: bool = False,
         confirmed: bool = True,
+        connected_at_ns: int = 0,
         options: NetworkOptions | None = None,
     ) -> None:
         self.info = PeerInfo(
@@ -40,7 +41,7 @@ class FakePeer:
             inbound=inbound,
             node_version="1.12.3.0",
             protocol_version=PROTOCOL_VERSION,
-            connected_at_ns=0,
+            connected_at_ns=connected_at_ns,
             dial_times=DialTimes(0, 0),
             uses_stream=True,
             revision=1,

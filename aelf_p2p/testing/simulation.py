@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import trio
 
 from aelf_p2p.chain.kernel import MinimalKernel
+from aelf_p2p.chain.memory_state import MemoryStateStore
 from aelf_p2p.chain.memory_store import MemoryChainStore
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.chain_id import chain_id_from_text_untrusted
@@ -46,7 +47,8 @@ of a chain that has just begun."""
 
 @dataclass(eq=False)
 class SimulatedNode:
-    """One place in the network: its host, its key and its chain, which outlive a restart."""
+    """One place in the network: its host, its key, its chain and what it remembers of its network,
+    which outlive a restart."""
 
     index: int
     host: str
@@ -56,6 +58,7 @@ class SimulatedNode:
     node_version: str = DEFAULT_NODE_VERSION
     """What it says when it is started; below 1.4.0.0 it is of the old kind."""
     store: MemoryChainStore = field(default_factory=MemoryChainStore)
+    state: MemoryStateStore = field(default_factory=MemoryStateStore)
     node: Node | None = None
     """The running node; None while it is down."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -174,6 +177,7 @@ class Simulation:
                 chain_id=CHAIN_ID,
                 boot_nodes=[Endpoint(self.nodes[other].host, 6800) for other in boot_nodes],
                 store=place.store,
+                state=place.state,
                 kernel=kernel,
                 options=self._options,
                 node_version=place.node_version,
@@ -239,7 +243,8 @@ async def open_simulation(
     """A network of ``count`` places, none of them started. Nodes go down when the block ends.
 
     ``latency_s`` is one way, for every link; ``clock_skew_s`` the most that a node's clock on the
-    wall is off, to either side.
+    wall is off, to either side. ``options`` are those of all nodes; without them discovery dials
+    names, since hosts are nothing else here.
     """
     with single_error_as_itself():
         async with trio.open_nursery() as nursery:

@@ -157,6 +157,7 @@ class MemoryConnection:
     listener: MemoryListener
     calls: dict[int, _Call] = field(default_factory=dict)
     lost: TransportError | None = None
+    draining: bool = False
     ending: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -171,7 +172,7 @@ class MemoryConnection:
     async def wait_draining(self) -> None:
         """Wait until the listener closes. Raises what the connection was lost by instead."""
         await self.ending.wait()
-        if self.lost is not None and not self.listener.closing:
+        if self.lost is not None and not self.draining:
             raise self.lost.with_traceback(None)  # it may be raised many times
 
     async def call(
@@ -293,6 +294,7 @@ class MemoryHub:
         listener.closing = True
         for connection in self.connections:
             if connection.listener is listener:
+                connection.draining = True
                 connection.ending.set()
         if self.listeners.get(listener.endpoint) is listener:
             del self.listeners[listener.endpoint]

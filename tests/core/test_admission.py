@@ -18,8 +18,9 @@ EMPTY = PoolCount(peers=0, on_host=0)
 NOW = 1000.0
 
 
-def admission(bans: BanList | None = None, **limits: Any) -> Admission:
-    return Admission(NetworkOptions(**limits), bans or BanList())
+def admission(bans: BanList | None = None, *, max_guests: int = 0, **limits: Any) -> Admission:
+    options = NetworkOptions(max_guests=max_guests, **limits)
+    return Admission(options, bans or BanList())
 
 
 def test_the_networks_limits() -> None:
@@ -138,6 +139,89 @@ def test_limits_do_not_bind_dials() -> None:
         assert rules.refuse_dial(HOST, KEYS[0], NOW) is None
 
 
+# --- halves and guests ----------------------------------------------------------------------------
+
+
+def test_half_of_the_places_are_for_those_who_dial_us() -> None:
+    rules = admission()  # 25 places
+    assert rules.refuse_inbound(HOST, KEYS[0], PoolCount(20, 0, 12), NOW) is None
+    full = rules.refuse_inbound(HOST, KEYS[0], PoolCount(20, 0, 13), NOW)
+    assert full is RefusalReason.POOL_FULL
+    assert rules.refuse_inbound(HOST, KEYS[0], PoolCount(13, 0, 13), NOW) is full
+
+
+def test_the_only_place_is_anyones() -> None:
+    rules = admission(max_peers=1)
+    assert rules.refuse_inbound(HOST, KEYS[0], EMPTY, NOW) is None
+    assert rules.has_room(EMPTY, 0)
+    assert not rules.has_room(PoolCount(1, 0, 1), 0)
+
+
+def test_a_full_pool_takes_in_a_few_guests() -> None:
+    rules = admission(max_guests=2)
+    for inbound, is_guest in ((12, False), (13, True), (14, True)):
+        count = PoolCount(inbound, 0, inbound)
+        assert rules.refuse_inbound(HOST, KEYS[0], count, NOW) is None
+        assert rules.is_guest(count) is is_guest
+    third = PoolCount(15, 0, 15)
+    assert rules.refuse_inbound(HOST, KEYS[0], third, NOW) is RefusalReason.POOL_FULL
+    # those that we dialed leave as little room
+    assert rules.refuse_inbound(HOST, KEYS[0], PoolCount(26, 0, 1), NOW) is None
+    assert rules.is_guest(PoolCount(26, 0, 1))
+    full = rules.refuse_inbound(HOST, KEYS[0], PoolCount(27, 0, 1), NOW)
+    assert full is RefusalReason.POOL_FULL
+
+
+def test_a_handshake_under_way_takes_a_guests_place() -> None:
+    rules = admission(max_guests=1)
+    count = PoolCount(13, 0, 13)
+    with rules.mark_handshaking(OTHER_HOST, KEYS[1]):
+        full = rules.refuse_inbound(HOST, KEYS[0], count, NOW)
+        assert full is RefusalReason.POOL_FULL
+    assert rules.refuse_inbound(HOST, KEYS[0], count, NOW) is None
+
+
+def test_a_guest_is_nobody_else() -> None:
+    """A ban and the limit of its host keep it out as any other."""
+    bans = BanList()
+    rules = admission(bans, max_guests=2)
+    assert rules.refuse_inbound(HOST, KEYS[0], PoolCount(13, 1, 13), NOW) is RefusalReason.HOST_FULL
+    bans.ban(HOST, BanReason.OPERATOR, NOW + 1)
+    assert rules.refuse_inbound(HOST, KEYS[0], PoolCount(13, 0, 13), NOW) is RefusalReason.BANNED
+
+
+def test_without_a_limit_nobody_is_a_guest() -> None:
+    rules = admission(max_peers=0, max_guests=2)
+    assert not rules.is_guest(PoolCount(10_000, 0, 10_000))
+    assert rules.refuse_inbound(HOST, KEYS[0], PoolCount(10_000, 0, 10_000), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("peers", "inbound", "dialing", "room"),
+    [
+        (0, 0, 0, True),
+        (7, 0, 0, True),
+        (8, 0, 0, False),  # enough that we chose
+        (4, 0, 3, True),
+        (4, 0, 4, False),  # those under way count
+        (20, 13, 0, True),
+        (20, 12, 0, False),
+        (24, 17, 0, True),  # four of the inbound ones are guests
+    ],
+)
+def test_what_discovery_may_dial(peers: int, inbound: int, dialing: int, room: bool) -> None:
+    assert admission().has_room(PoolCount(peers, 0, inbound), dialing) is room
+
+
+def test_discovery_leaves_a_full_pool_alone() -> None:
+    rules = admission(max_peers=4)
+    assert rules.has_room(PoolCount(3, 0, 2), 0)
+    assert not rules.has_room(PoolCount(4, 0, 2), 0)
+    with rules.mark_handshaking(HOST, KEYS[0]):
+        assert not rules.has_room(PoolCount(3, 0, 1), 0)
+    assert admission(max_peers=0).has_room(PoolCount(1007, 0, 1000), 0)
+
+
 # --- all of it ------------------------------------------------------------------------------------
 
 hosts = st.sampled_from([HOST, OTHER_HOST, "127.0.0.1"])
@@ -145,39 +229,46 @@ keys = st.sampled_from(KEYS)
 
 
 @given(
-    limits=st.tuples(st.integers(0, 5), st.integers(0, 3)),
+    limits=st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 2)),
     marks=st.sets(st.tuples(hosts, keys), max_size=6),
-    counts=st.tuples(st.integers(0, 5), st.integers(0, 3)),
+    counts=st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 5)),
     newcomer=st.tuples(hosts, keys),
     banned=st.sets(hosts | keys.map(bytes.hex), max_size=2),
     own_mark=st.booleans(),
 )
 def test_against_the_rules_in_words(
-    limits: tuple[int, int],
+    limits: tuple[int, int, int],
     marks: set[tuple[str, bytes]],
-    counts: tuple[int, int],
+    counts: tuple[int, int, int],
     newcomer: tuple[str, bytes],
     banned: set[str],
     own_mark: bool,
 ) -> None:
-    max_peers, max_per_host = limits
+    max_peers, max_per_host, max_guests = limits
+    outbound, on_host, inbound = counts
     host, key = newcomer
     bans = BanList()
     for subject in banned:
         bans.ban(subject, BanReason.OPERATOR, NOW + 1)
-    rules = admission(bans, max_peers=max_peers, max_peers_per_host=max_per_host)
+    rules = admission(
+        bans, max_peers=max_peers, max_peers_per_host=max_per_host, max_guests=max_guests
+    )
     all_marks = marks | ({newcomer} if own_mark else set())
     others = all_marks - {newcomer}
-    on_host = counts[1] + len([1 for each, _ in others if each == host])
+    count = PoolCount(outbound + inbound, on_host, inbound)
+    inbound += len(others)
+    on_host += len([1 for each, _ in others if each == host])
     expected: RefusalReason | None = None
     if host in banned or key.hex() in banned:
         expected = RefusalReason.BANNED
-    elif max_peers != 0 and counts[0] + len(others) >= max_peers:
+    elif max_peers != 0 and (
+        outbound + inbound >= max_peers + max_guests or inbound >= -(-max_peers // 2) + max_guests
+    ):
         expected = RefusalReason.POOL_FULL
     elif max_per_host != 0 and host != "127.0.0.1" and on_host >= max_per_host:
         expected = RefusalReason.HOST_FULL
     with ExitStack() as stack:
         for mark in sorted(all_marks):
             assert stack.enter_context(rules.mark_handshaking(*mark))
-        assert rules.refuse_inbound(host, key, PoolCount(*counts), NOW) is expected
+        assert rules.refuse_inbound(host, key, count, NOW) is expected
     assert rules.handshaking == 0

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aelf_p2p.core.chain_status import ChainRoot, ChainStatus
-from aelf_p2p.core.errors import HandshakeRefusedError, MalformedError
+from aelf_p2p.core.errors import HandshakeRefusedError, MalformedError, OwnHandshakeError
 from aelf_p2p.core.handshake import (
     HandshakeRules,
     ReceivedHandshake,
@@ -698,6 +698,13 @@ def test_a_node_version_is_not_judged(text: str) -> None:
 def test_node_versions_too_long_or_no_text(text: bytes) -> None:
     with pytest.raises(MalformedError):
         RULES.check_request_untrusted(signed(data_parts() | {10: bytes_field(10, text)}), NOW)
+
+
+def test_an_own_handshake_tells_which_one_it_is() -> None:
+    sent = RULES.make(listening_port=6800, status=STATUS, now_ns=NOW, rng=random.Random(4))
+    with pytest.raises(OwnHandshakeError) as caught:
+        RULES.check_request_untrusted(sent.as_request(), NOW)
+    assert caught.value.session_id == sent.session_id
 
 
 # --- replies --------------------------------------------------------------------------------------

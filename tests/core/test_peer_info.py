@@ -39,5 +39,5 @@ def test_who_was_lost_may_come_back(reason: CloseReason) -> None:
 
 def test_statuses_and_reasons_are_distinct() -> None:
     assert len(PeerStatus) == 3
-    assert len(CloseReason) == 13
+    assert len(CloseReason) == 14
     assert PeerStatus.READY.value == "ready"

@@ -813,6 +813,7 @@ POLITE = [
     CloseReason.FRUITLESS,
     CloseReason.INVALID_TRANSACTIONS,
     CloseReason.BANNED,
+    CloseReason.GUEST,
 ]
 
 

@@ -232,13 +232,81 @@ async def test_bans_count_on_the_stream_only(
 async def test_room_counts_on_the_stream_only(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:
-    async with open_test_node(hub, options=NetworkOptions(max_peers=3)), AsyncExitStack() as stack:
+    options = NetworkOptions(max_peers=5, max_guests=0)  # three of them for who dials it
+    async with open_test_node(hub, options=options), AsyncExitStack() as stack:
         for number in range(2, 5):
             foreign = ForeignNode(number, host=f"host{number}")
             await stack.enter_async_context(foreign.connect(hub))
         newcomer = ForeignNode(9, host="late")
         assert await unary_error(hub, newcomer) == 0
         assert await stream_error(hub, newcomer) == types.CONNECTION_REFUSED
+
+
+async def test_a_full_node_takes_in_a_guest_and_sends_it_off(
+    hub: ConditionedHub, autojump_clock: MockClock
+) -> None:
+    options = NetworkOptions(max_peers=1, max_guests=1)
+    async with (
+        open_test_node(hub, options=options) as node,
+        ForeignNode(2, host="host2").connect(hub) as resident,
+        ForeignNode(3, host="host3").connect(hub) as guest,
+    ):
+        assert await stream_error(hub, ForeignNode(4, host="host4")) == types.CONNECTION_REFUSED
+        came_at = trio.current_time()
+        asked = types.NodesRequest(max_count=10).SerializeToString()
+        reply = await guest.stream.ask(service.GET_NODES, asked)
+        [told] = types.NodeList.FromString(reply.message).nodes
+        assert told.endpoint == "host2:6800"
+        await guest.stream.wait_for(service.DISCONNECT)
+        assert trio.current_time() - came_at == options.guest_s == 5
+        await trio.sleep(1)
+        assert [peer.info.public_key for peer in node.peers()] == [resident.node.key]
+        assert await stream_error(hub, ForeignNode(4, host="host4")) == 0
+
+
+async def test_a_guest_stays_when_a_place_is_free_by_then(
+    hub: ConditionedHub, autojump_clock: MockClock
+) -> None:
+    options = NetworkOptions(max_peers=1, max_guests=1)
+    async with open_test_node(hub, options=options) as node, AsyncExitStack() as stack:
+        async with ForeignNode(2, host="host2").connect(hub):
+            guest = await stack.enter_async_context(ForeignNode(3, host="host3").connect(hub))
+            await trio.sleep(1)
+        await trio.sleep(14)
+        assert [peer.info.public_key for peer in node.peers()] == [guest.node.key]
+
+
+async def test_of_two_that_come_at_once_one_is_a_guest(
+    hub: ConditionedHub, autojump_clock: MockClock
+) -> None:
+    async def stay(number: int) -> None:
+        async with ForeignNode(number, host=f"host{number}").connect(hub):
+            await trio.sleep(15)
+
+    options = NetworkOptions(max_peers=1, max_guests=1)
+    async with open_test_node(hub, options=options) as node, trio.open_nursery() as nursery:
+        nursery.start_soon(stay, 2)
+        nursery.start_soon(stay, 3)
+        await trio.sleep(1)
+        assert len(node.peers()) == 2
+        await trio.sleep(10)
+        assert len(node.peers()) == 1
+
+
+async def test_a_guest_that_leaves_leaves_nothing_behind(
+    hub: ConditionedHub, autojump_clock: MockClock
+) -> None:
+    options = NetworkOptions(max_peers=1, max_guests=1)
+    async with (
+        open_test_node(hub, options=options) as node,
+        ForeignNode(2, host="host2").connect(hub),
+    ):
+        async with ForeignNode(3, host="host3").connect(hub):
+            await trio.sleep(1)
+            assert len(node.peers()) == 2
+        with trio.fail_after(1):
+            await trio.sleep(0.5)
+            assert len(hub.connections) == 1
 
 
 async def test_one_a_host_counts_on_the_stream_only(
