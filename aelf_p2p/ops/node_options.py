@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aelf_p2p.chain.chain_file import import_chain_file
 from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.chain.memory_store import MemoryChainStore
+from aelf_p2p.chain.sqlite_state import open_sqlite_state
 from aelf_p2p.chain.sqlite_store import open_sqlite_store
-from aelf_p2p.contracts import ChainStore, Transport
+from aelf_p2p.contracts import ChainStore, StateStore, Transport
 from aelf_p2p.core.chain_status import LEAST_KEPT_BLOCKS
 from aelf_p2p.core.endpoint import MAX_PORT
 from aelf_p2p.core.errors import MisuseError
@@ -25,6 +26,7 @@ from aelf_p2p.ops.arguments import (
     node_version,
     ntp_server,
     public_key,
+    seconds,
     whole_number,
 )
 from aelf_p2p.ops.passwords import add_key
@@ -80,7 +82,7 @@ def add_node_options(parser: Options) -> None:
         type=whole_number(0, MOST),
         default=defaults.max_peers,
         metavar="N",
-        help=f"how many peers it takes in; 0: no limit ({defaults.max_peers})",
+        help=f"how many peers it takes, half of them inbound; 0: no limit ({defaults.max_peers})",
     )
     network.add_argument(
         "--max-peers-per-host",
@@ -104,12 +106,40 @@ def add_node_options(parser: Options) -> None:
         metavar="HOST[:PORT]",
         help="warns when the clock is off by over a second from this server's (none, port 123)",
     )
+    network.add_argument(
+        "--health-check-period",
+        type=seconds,
+        default=defaults.health_check_period_s,
+        metavar="SECONDS",
+        help=f"how often every peer is asked whether it lives ({defaults.health_check_period_s:g})",
+    )
+    network.add_argument(
+        "--reconnection-period",
+        type=seconds,
+        default=defaults.reconnection_period_s,
+        metavar="SECONDS",
+        help="when a lost peer is first dialed again; the wait doubles with each retry "
+        f"({defaults.reconnection_period_s:g})",
+    )
+    network.add_argument(
+        "--discovery-period",
+        type=seconds,
+        default=defaults.discovery_period_s,
+        metavar="SECONDS",
+        help=f"how often peers are asked for other nodes ({defaults.discovery_period_s:g})",
+    )
+    network.add_argument(
+        "--dial-private",
+        action="store_true",
+        help="also dials what strangers name by private addresses or names: for networks of such",
+    )
     chain = parser.add_argument_group("its chain")
     chain.add_argument(
         "--data",
         type=named_path,
         metavar="DIR",
-        help="keeps the chain in this directory; without it the chain is forgotten at the end",
+        help="keeps the chain, and what it learns of its network, in this directory; without it "
+        "both are forgotten at the end",
     )
     chain.add_argument(
         "--keep-blocks",
@@ -159,16 +189,23 @@ async def open_described_node(
     Raises MisuseError, StoreError, MalformedError for options that cannot be right.
     """
     network = NetworkOptions(
-        max_peers=options.max_peers, max_peers_per_host=options.max_peers_per_host
+        max_peers=options.max_peers,
+        max_peers_per_host=options.max_peers_per_host,
+        health_check_period_s=options.health_check_period,
+        reconnection_period_s=options.reconnection_period,
+        discovery_period_s=options.discovery_period,
+        dial_private=options.dial_private,
     )
     async with AsyncExitStack() as opened:
         store: ChainStore
+        state: StateStore | None = None
         if options.data is not None:
             store = await opened.enter_async_context(
                 open_sqlite_store(
                     options.data, chain_id=options.chain_id, keep_blocks=options.keep_blocks
                 )
             )
+            state = await opened.enter_async_context(open_sqlite_state(options.data))
         elif options.keep_blocks is not None:
             raise MisuseError("--keep-blocks needs --data")
         else:
@@ -192,6 +229,7 @@ async def open_described_node(
                 announce_port=options.announce_port,
                 boot_nodes=options.boot_nodes,
                 store=store,
+                state=state,
                 kernel=kernel,
                 options=network,
                 node_version=options.node_version,

@@ -7,7 +7,7 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from aelf_p2p import (
     Subscription,
     TcpTransport,
     open_node,
+    open_sqlite_state,
     open_sqlite_store,
 )
 from aelf_p2p.chain.block_maker import make_chain
@@ -391,12 +392,16 @@ async def test_only_so_many_peers_are_taken_in() -> None:
         our_node() as (second, _),
     ):
         await first.connect(process.address)
-        with pytest.raises(HandshakeRefusedError):
-            await second.connect(process.address)
+        guest = await second.connect(process.address)
+        with trio.fail_after(WAIT_S):
+            await guest.wait_closed()
+        assert guest.close_reason is CloseReason.DISCONNECTED_BY_PEER
 
 
-async def test_how_many_peers_of_a_host_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of loopback is excepted, so that it is looked at on the way to the node."""
+async def options_of(
+    monkeypatch: pytest.MonkeyPatch, *command_lines: Sequence[str]
+) -> list[NetworkOptions]:
+    """What nodes are given by each of some command lines."""
     given: list[NetworkOptions] = []
 
     @asynccontextmanager
@@ -407,10 +412,18 @@ async def test_how_many_peers_of_a_host_are_taken_in(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(node_options, "open_node", open_node)
     parser = Parser()
     node_options.add_node_options(parser)
-    for arguments in ([], ["--max-peers-per-host", "3"], ["--max-peers-per-host", "0"]):
+    for arguments in command_lines:
         options = parser.parse_args([*EPHEMERAL, *arguments])
         async with node_options.open_described_node(options, MINER):
             pass
+    return given
+
+
+async def test_how_many_peers_of_a_host_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of loopback is excepted, so that it is looked at on the way to the node."""
+    given = await options_of(
+        monkeypatch, [], ["--max-peers-per-host", "3"], ["--max-peers-per-host", "0"]
+    )
     assert [each.max_peers_per_host for each in given] == [1, 3, 0]
     assert {each.max_peers for each in given} == {25}
 
@@ -433,6 +446,63 @@ async def test_nobody_is_asked_for_the_time_unless_it_is_said(
         async with node_options.open_described_node(options, MINER):
             pass
     assert given == [None, Endpoint("clock.example", 123), Endpoint("10.0.0.7", 1123)]
+
+
+async def test_how_often_the_workers_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    periods = (
+        "--health-check-period=7",
+        "--reconnection-period=0.5",
+        "--discovery-period=9",
+        "--dial-private",
+    )
+    default, given = await options_of(monkeypatch, [], periods)
+    assert default == NetworkOptions()
+    assert given == NetworkOptions(
+        health_check_period_s=7.0,
+        reconnection_period_s=0.5,
+        discovery_period_s=9.0,
+        dial_private=True,
+    )
+
+
+async def test_a_boot_node_that_said_goodbye_is_dialed_again() -> None:
+    async with (
+        our_node() as (node, events),
+        running_node("--boot-node", node.endpoint, "--reconnection-period", 0.2) as process,
+    ):
+        await wait_event(events, PeerConnected)
+        await node.disconnect(process.public_key)
+        again = await wait_event(events, PeerConnected)
+        assert again.peer.public_key == process.public_key
+
+
+async def test_a_peer_that_was_killed_and_restarted_is_connected_again() -> None:
+    """Within twice the period after the restart, which here is sooner than the first attempt."""
+    options = NetworkOptions(reconnection_period_s=3.0)
+    async with our_node(options=options) as (node, events):
+        async with running_node() as process:
+            address = process.address
+            await node.connect(address)
+            await in_thread(process.end, signal.SIGKILL)
+        lost_at = trio.current_time()
+        async with running_node(listen=address) as process:
+            await wait_event(events, PeerDisconnected)
+            again = await wait_event(events, PeerConnected)
+            assert again.peer.public_key == process.public_key  # it has a new one
+        assert trio.current_time() - lost_at > 2.5
+
+
+def test_what_it_learns_of_its_network_is_in_its_directory(tmp_path: Path) -> None:
+    nobody = "127.0.0.1:1"
+    with start_node("--data", tmp_path, "--boot-node", nobody) as process:
+        process.wait_logged(f"boot node {nobody}")
+        assert process.end() == 0
+
+    async def waiting() -> list[str]:
+        async with open_sqlite_state(tmp_path) as state:
+            return [str(entry.endpoint) for entry in (await state.load()).reconnections]
+
+    assert trio.run(waiting) == [nobody]
 
 
 async def test_what_a_handshake_says() -> None:
