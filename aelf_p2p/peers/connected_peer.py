@@ -40,6 +40,7 @@ _POLITE = {
     CloseReason.FRUITLESS,
     CloseReason.INVALID_TRANSACTIONS,
     CloseReason.BANNED,
+    CloseReason.GUEST,
 }
 
 

@@ -16,7 +16,6 @@ from aelf_p2p.core.errors import (
     CallFailedError,
     HandshakeRefusedError,
     MalformedError,
-    OwnHandshakeError,
     StatusCode,
 )
 from aelf_p2p.core.handshake import ReceivedHandshake, refusal
@@ -74,7 +73,7 @@ class Acceptor:
         await self._opened.wait()
         method = call.method
         if method == m.REQUEST_BY_STREAM:
-            if not self._connections.has_stream:
+            if not self._connections.handshakes.have_stream:
                 raise CallFailedError(StatusCode.UNIMPLEMENTED, "a node before 1.4 has no stream")
             await self._accept_stream(call)
         elif method in m.BROADCAST_STREAMS:
@@ -97,7 +96,7 @@ class Acceptor:
         if call.method == m.DO_HANDSHAKE:
             return await self._do_handshake(call, request)
         shown = call.metadata.get(META_SESSION_ID)
-        if call.method == m.CONFIRM_HANDSHAKE and self._connections.is_unanswered(shown):
+        if call.method == m.CONFIRM_HANDSHAKE and self._connections.handshakes.is_unanswered(shown):
             # Two dials crossed, and a C# node of the old kind keeps ours, whose answer is still to
             # come. It confirms; at CANCELLED it would drop what it keeps.
             return b""
@@ -127,14 +126,12 @@ class Acceptor:
         try:
             if self._closing:
                 raise refused(RefusalReason.CLOSING)
-            remote = connections.check_request_untrusted(request, call)
-            if connections.uses_stream_with(remote):
+            remote = connections.handshakes.check_request_untrusted(request, call)
+            if connections.handshakes.use_stream_with(remote):
                 connections.note_their_dial(remote)
-                return connections.new_handshake(call).as_reply()
+                return connections.handshakes.make(call).as_reply()
             return await self._unary.accept(call, remote)
         except HandshakeRefusedError as exc:
-            if isinstance(exc, OwnHandshakeError):
-                self._connections.note_own_handshake(exc.session_id)
             log.debug("refused a handshake of %s: %s", call.caller.host, exc)
             return refusal(exc.code)
 
@@ -199,20 +196,8 @@ class Acceptor:
             log.debug("refused a stream of %s: %s", call.caller.host, exc)
             await call.stream.send_many([opening.reply(refusal(exc.code))])
             return
-        is_guest = self._connections.is_guest(peer)  # at once: others may come while it lives
         call.stream.trust()
-        connected = False
-        try:
-            with single_error_as_itself():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(peer.run)
-                    if is_guest:
-                        nursery.start_soon(self._connections.send_off, peer)
-                    if await peer.wait_confirmed():
-                        connected = True
-                        self._connections.peer_connected(peer)
-        finally:
-            self._connections.peer_gone(peer, was_connected=connected)
+        await self._connections.run_inbound(peer)
         if peer.close_reason in _WITHOUT_GOODBYE:
             raise CallFailedError(StatusCode.CANCELLED, peer.close_reason.value)
 
@@ -231,7 +216,7 @@ class Acceptor:
     def _check_opening(self, call: IncomingCall, opening: Opening) -> ReceivedHandshake:
         """Check the handshake, and that meta and call metadata name the key that it proves."""
         try:
-            remote = self._connections.check_request_untrusted(opening.handshake, call)
+            remote = self._connections.handshakes.check_request_untrusted(opening.handshake, call)
         except MalformedError as exc:
             raise CallFailedError(StatusCode.INVALID_ARGUMENT, str(exc)) from exc
         key = remote.public_key.hex()
@@ -244,7 +229,7 @@ class Acceptor:
     ) -> LivePeer:
         """Give the dialer a place, and answer with our handshake. Raises HandshakeRefusedError."""
         connections = self._connections
-        if not connections.uses_stream_with(remote):
+        if not connections.handshakes.use_stream_with(remote):
             raise HandshakeRefusedError(
                 HandshakeError.INVALID_CONNECTION,
                 f"its node version {remote.node_version!r} has no stream",
@@ -255,7 +240,7 @@ class Acceptor:
         why = why or await connections.refuse_inbound(call.caller.host, remote, times)
         if why is not None:
             raise refused(why)
-        sent = connections.new_handshake(call)
+        sent = connections.handshakes.make(call)
         peer = connections.add_stream_peer(
             call.stream,
             remote,

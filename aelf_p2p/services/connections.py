@@ -1,12 +1,11 @@
-"""What dialing and accepting have in common: handshakes made and checked, duplicates, places.
+"""What dialing and accepting have in common: one connection a key, places, who comes and goes.
 
 Source: protocol §3.1 to §3.3.
 """
 
 import logging
-import weakref
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +13,6 @@ from functools import partial
 import trio
 
 from aelf_p2p.contracts import (
-    IncomingCall,
     LivePeer,
     MessageStream,
     RpcChannel,
@@ -25,23 +23,19 @@ from aelf_p2p.core.admission import RefusalReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import Dialer, DialTimes, keep_own_dial, overlap
 from aelf_p2p.core.endpoint import Endpoint
-from aelf_p2p.core.errors import FullBufferError, HandshakeRefusedError, NetworkError
+from aelf_p2p.core.errors import FullBufferError, NetworkError
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.sessions import Sessions
-from aelf_p2p.core.version import uses_stream
+from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.services.block_sync import BlockSync
 from aelf_p2p.services.context import NetworkContext
-from aelf_p2p.wire import HandshakeError
+from aelf_p2p.services.handshakes import Handshakes
 
 log = logging.getLogger(__name__)
 
 REMEMBERED_DIALS = 1024
-REMEMBERED_OWN_HANDSHAKES = 64
-
-TICK_NS = 1_000_000
-"""A clock on the wall says the same for this long at most."""
 
 
 @dataclass(eq=False)
@@ -76,76 +70,15 @@ class Connections:
         make_unary_peer: UnaryPeerFactory,
     ) -> None:
         self.context = context
+        self.handshakes = Handshakes(context)
         self._sync = sync
         self._make_stream_peer = make_stream_peer
         self._make_unary_peer = make_unary_peer
-        self._last_handshake_ns = 0
-        self._unanswered: set[str | bytes | None] = set()
         self._own_dials: dict[bytes, OwnDial] = {}
-        self._own_handshakes: deque[bytes] = deque(maxlen=REMEMBERED_OWN_HANDSHAKES)
         # By key. Forgetting one loses a tie-break, or a stream that is rebuilt.
         self._their_dials: OrderedDict[bytes, TheirDial] = OrderedDict()
 
-    # --- handshakes ---
-
-    def new_handshake(self, connection: RpcChannel | IncomingCall) -> SentHandshake:
-        """A handshake of ours for a connection, that says how things stand now."""
-        context = self.context
-        now_ns = context.environment.wall_ns()
-        if now_ns <= self._last_handshake_ns < now_ns + TICK_NS:
-            now_ns = self._last_handshake_ns + 1  # no two are the same, or one would be a replay
-        self._last_handshake_ns = now_ns
-        return context.rules.make(
-            listening_port=context.listening_port,
-            status=context.store.status,
-            now_ns=now_ns,
-            rng=context.environment.rng,
-            certificate_hash=connection.certificate_hash,
-        )
-
-    def check_request_untrusted(self, request: bytes, call: IncomingCall) -> ReceivedHandshake:
-        """Check a dialer's handshake. Raises MalformedError, or HandshakeRefusedError with the code
-        to answer."""
-        now_ns = self.context.environment.wall_ns()
-        remote = self.context.rules.check_request_untrusted(request, now_ns, call.certificate_hash)
-        return self._unless_replayed(remote, call.caller)
-
-    def check_reply_untrusted(self, reply: bytes, channel: RpcChannel) -> ReceivedHandshake:
-        """Check the handshake of a node that we dialed. Raises MalformedError, or
-        HandshakeRefusedError with its code or ours."""
-        now_ns = self.context.environment.wall_ns()
-        remote = self.context.rules.check_reply_untrusted(reply, now_ns, channel.certificate_hash)
-        return self._unless_replayed(remote, weakref.ref(channel))
-
-    def _unless_replayed(
-        self, remote: ReceivedHandshake, connection: Hashable
-    ) -> ReceivedHandshake:
-        made_s, now_s = remote.time_ns / 1e9, self.context.environment.wall_s()
-        if self.context.replays.is_replay(remote.digest, connection, made_s, now_s):
-            raise HandshakeRefusedError(
-                HandshakeError.SIGNATURE_TIMEOUT, "its handshake was used on another connection"
-            )
-        return remote
-
-    @property
-    def has_stream(self) -> bool:
-        """Whether this node is of the new kind."""
-        return uses_stream(self.context.rules.node_version)
-
-    def uses_stream_with(self, remote: ReceivedHandshake) -> bool:
-        """Whether both nodes are of the new kind; otherwise both keep to the old one."""
-        return self.has_stream and uses_stream(remote.node_version)
-
-    def note_own_handshake(self, session_id: bytes) -> None:
-        """A handshake of our own came to us."""
-        self._own_handshakes.append(session_id)
-
-    def came_back(self, sent: SentHandshake) -> bool:
-        """Whether it is this handshake that came to us: then the node that we dialed is ourselves.
-
-        The session id tells it, which nobody knows but the one that we sent it to.
-        """
-        return sent.session_id in self._own_handshakes
+    # --- whose dial is whose ---
 
     def note_their_dial(self, remote: ReceivedHandshake) -> None:
         """A DoHandshake came: should our own dial cross it, this is when theirs began."""
@@ -168,22 +101,6 @@ class Connections:
         """
         dial = self._their_dials.get(public_key)
         return dial is not None and dial.confirmed
-
-    @contextmanager
-    def unanswered(self, sent: SentHandshake) -> Iterator[None]:
-        """Around a DoHandshake of ours."""
-        self._unanswered.add(sent.session_id)
-        try:
-            yield
-        finally:
-            self._unanswered.discard(sent.session_id)
-
-    def is_unanswered(self, session_id: str | bytes | None) -> bool:
-        """Whether a DoHandshake of ours that announced this session is still to be answered: only
-        the node that we dial can know it."""
-        return session_id in self._unanswered
-
-    # --- one connection a key ---
 
     @contextmanager
     def own_dial(self, public_key: bytes, sent: SentHandshake) -> Iterator[OwnDial]:
@@ -275,7 +192,11 @@ class Connections:
 
     def _overlap(self, own: DialTimes, theirs: DialTimes, remote: ReceivedHandshake) -> bool:
         # Without a stream a dial lasts until DoHandshake is answered.
-        unary_s = 0.0 if self.uses_stream_with(remote) else self.context.options.handshake_timeout_s
+        unary_s = (
+            0.0
+            if self.handshakes.use_stream_with(remote)
+            else self.context.options.handshake_timeout_s
+        )
         return overlap(own, theirs, lasting_ns=round(unary_s * 1e9))
 
     def _keep_own(self, own: DialTimes, theirs: DialTimes, remote: ReceivedHandshake) -> bool:
@@ -339,7 +260,7 @@ class Connections:
             protocol_version=remote.protocol_version,
             connected_at_ns=self.context.environment.wall_ns(),
             dial_times=times,
-            uses_stream=self.uses_stream_with(remote),
+            uses_stream=self.handshakes.use_stream_with(remote),
             revision=remote.revision,
         )
 
@@ -368,15 +289,31 @@ class Connections:
             self._own_dials.pop(remote.public_key, None)
         return peer
 
-    async def send_off(self, guest: LivePeer) -> None:
+    async def run_inbound(self, peer: LivePeer) -> None:
+        """Live with a peer that dialed us, from its place in the pool to its end."""
+        is_guest = self._is_guest(peer)  # now: others may come while it lives
+        connected = False
+        try:
+            with single_error_as_itself():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(peer.run)
+                    if is_guest:
+                        nursery.start_soon(self._send_off, peer)
+                    if await peer.wait_confirmed():
+                        connected = True
+                        self.peer_connected(peer)
+        finally:
+            self.peer_gone(peer, was_connected=connected)
+
+    async def _send_off(self, guest: LivePeer) -> None:
         """Let a guest go in a while, unless there is a place for it then."""
         with trio.move_on_after(self.context.options.guest_s):
             await guest.wait_closed()
             return
-        if self.is_guest(guest):
+        if self._is_guest(guest):
             guest.close(CloseReason.GUEST)
 
-    def is_guest(self, peer: LivePeer) -> bool:
+    def _is_guest(self, peer: LivePeer) -> bool:
         """Whether the pool has no place for an inbound peer beside all others that it holds."""
         info = peer.info
         count = self.context.pool.count_beside(info.public_key, info.endpoint.host)

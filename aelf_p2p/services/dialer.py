@@ -125,8 +125,8 @@ class DialedPeers:
         connections = self._connections
         context = connections.context
         metadata = {META_PUBLIC_KEY: context.public_key.hex()}
-        sent = connections.new_handshake(channel)
-        with connections.unanswered(sent):
+        sent = connections.handshakes.make(channel)
+        with connections.handshakes.unanswered(sent):
             reply = await channel.call(
                 DO_HANDSHAKE,
                 sent.as_request(),
@@ -136,7 +136,9 @@ class DialedPeers:
         try:
             remote = self._check_reply(reply, channel, endpoint)
         except HandshakeRefusedError as exc:
-            if connections.came_back(sent):  # all that the reply says is that it is refused
+            if connections.handshakes.came_back(
+                sent
+            ):  # all that the reply says is that it is refused
                 raise OwnHandshakeError(
                     exc.code, f"{endpoint} is this node itself", sent.session_id
                 ) from exc
@@ -145,7 +147,7 @@ class DialedPeers:
                 raise
             await self._report_other(held.info.public_key, endpoint, report)
             return
-        if connections.uses_stream_with(remote):
+        if connections.handshakes.use_stream_with(remote):
             await self._run_stream(channel, endpoint, sent, remote, report)
         elif await connections.own_dial_stays(DialTimes.without_stream(sent.time_ns), remote):
             peer = connections.add_unary_peer(
@@ -202,7 +204,7 @@ class DialedPeers:
         options = context.options
         if not await connections.own_dial_stays(connections.times_of(dial), known):
             return None  # again: another one came while the stream was opened
-        sent = connections.new_handshake(channel)
+        sent = connections.handshakes.make(channel)
         dial.stream_handshake_ns = sent.time_ns
         request_id = context.environment.new_request_id()
         opening = encode_opening(context.public_key, request_id, sent.as_request())
@@ -242,7 +244,7 @@ class DialedPeers:
         self, reply: bytes, channel: RpcChannel, endpoint: Endpoint
     ) -> ReceivedHandshake:
         context = self._connections.context
-        remote = self._connections.check_reply_untrusted(reply, channel)
+        remote = self._connections.handshakes.check_reply_untrusted(reply, channel)
         wall_s = context.environment.wall_s()
         refusal = context.admission.refuse_dial(endpoint.host, remote.public_key, wall_s)
         if refusal is not None:

@@ -11,10 +11,12 @@ from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY
 from aelf_p2p.core.errors import (
     AelfP2PError,
+    CallFailedError,
     ClosedByUsError,
     HandshakeRefusedError,
     NetworkError,
     OwnHandshakeError,
+    StatusCode,
     TransportError,
 )
 from aelf_p2p.core.network_events import PeerConnected
@@ -116,7 +118,7 @@ class Discovery:
         node = self._context.known_nodes.next_to_probe()
         if node is None:
             return
-        if self._may_dial(node.endpoint) and await self._answers_ping(node.endpoint):
+        if self._may_dial(node.endpoint) and await self._ping(node.endpoint) is None:
             self._answered(node.endpoint)
         else:
             self._context.known_nodes.failed(node.endpoint)
@@ -156,9 +158,12 @@ class Discovery:
 
     async def _verify(self, endpoint: Endpoint) -> bool:
         """Keep a node if it answers a ping."""
-        if await self._answers_ping(endpoint):
+        error = await self._ping(endpoint)
+        if error is None:
             return self._answered(endpoint)
-        self._context.known_nodes.avoid(endpoint, self._rested_at())
+        # That is what the acceptor says to a ping by its own key.
+        itself = isinstance(error, CallFailedError) and error.code is StatusCode.FAILED_PRECONDITION
+        self._context.known_nodes.avoid(endpoint, math.inf if itself else self._rested_at())
         return False
 
     # --- whom it dials ---
@@ -212,7 +217,8 @@ class Discovery:
 
     # --- all of them ---
 
-    async def _answers_ping(self, endpoint: Endpoint) -> bool:
+    async def _ping(self, endpoint: Endpoint) -> TransportError | None:
+        """None when it answers, else why it does not."""
         options = self._context.options
         metadata = {META_PUBLIC_KEY: self._context.public_key.hex()}
         try:
@@ -220,8 +226,8 @@ class Discovery:
                 await channel.call(PING, b"", metadata=metadata, timeout_s=options.ping_timeout_s)
         except TransportError as exc:
             log.debug("%s does not answer a ping: %s", endpoint, exc)
-            return False
-        return True
+            return exc
+        return None
 
     def _answered(self, endpoint: Endpoint, public_key: bytes | None = None) -> bool:
         wall_s = self._context.environment.wall_s()

@@ -17,6 +17,7 @@ from aelf_p2p.core.reconnections import ReconnectionTable
 # it. What we end ourselves stays ended.
 _BOOT_NODE_MAY_RETURN = {
     CloseReason.LOST,
+    CloseReason.DROPPED_BY_PEER,
     CloseReason.SILENT,
     CloseReason.UNCONFIRMED,
     CloseReason.DISCONNECTED_BY_PEER,

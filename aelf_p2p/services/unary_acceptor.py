@@ -4,14 +4,13 @@ import logging
 
 import trio
 
-from aelf_p2p.contracts import IncomingCall, LivePeer, RpcChannel, Transport
+from aelf_p2p.contracts import IncomingCall, RpcChannel, Transport
 from aelf_p2p.core.admission import RefusalReason, refused
 from aelf_p2p.core.dial_backs import DialBacks
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY
 from aelf_p2p.core.errors import AelfP2PError, HandshakeRefusedError, TransportError
 from aelf_p2p.core.handshake import ReceivedHandshake
-from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.services.connections import Connections
 from aelf_p2p.wire.methods import PING
 
@@ -64,13 +63,13 @@ class UnaryAcceptor:
                 await self._ping(channel)
                 if self._connections.context.pool.get(remote.public_key) is not None:
                     raise refused(RefusalReason.REPEATED)  # our own dial was faster
-                sent = self._connections.new_handshake(call)
+                sent = self._connections.handshakes.make(call)
                 peer = self._connections.add_unary_peer(
                     channel, remote, sent, endpoint=endpoint, inbound=True
                 )
                 accepted = True
                 task_status.started(sent.as_reply())
-                await self._run_peer(peer)
+                await self._connections.run_inbound(peer)
         except HandshakeRefusedError:
             raise
         except AelfP2PError as exc:
@@ -94,15 +93,3 @@ class UnaryAcceptor:
                 raise
             log.debug("pinging once more: %s", exc)
             await channel.call(PING, b"", metadata=metadata, timeout_s=timeout_s)
-
-    async def _run_peer(self, peer: LivePeer) -> None:
-        connected = False
-        try:
-            with single_error_as_itself():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(peer.run)
-                    if await peer.wait_confirmed():
-                        connected = True
-                        self._connections.peer_connected(peer)
-        finally:
-            self._connections.peer_gone(peer, was_connected=connected)

@@ -313,12 +313,12 @@ async def test_what_was_kept_when_it_was_allowed_is_not_dialed_when_it_is_not(
         assert hub.dialed_hosts() == []
 
 
-async def test_it_dials_itself_once(hub: WatchedHub, autojump_clock: MockClock) -> None:
+async def test_it_pings_itself_once(hub: WatchedHub, autojump_clock: MockClock) -> None:
     async with beside_liar(hub) as (node, liar):
         liar.tell("node", key=b"someone else's")
         done = await node.workers.discovery.step()
-        assert (done.verified, done.connected) == (1, 0)  # it answers its own ping
-        assert hub.dialed_hosts() == ["node", "node"]
+        assert (done.verified, done.connected) == (0, 0)  # it refuses a ping of its own
+        assert hub.dialed_hosts() == ["node"]
         assert known(node) == []
         for _ in range(20):
             await trio.sleep(600)
@@ -377,6 +377,23 @@ async def test_whoever_answers_nonsense_or_nothing_costs_a_round_and_no_more(
         assert len(node.peers()) == 1  # others see whether it lives
 
 
+async def test_a_node_that_answers_pings_and_no_handshake_is_not_dialed_again(
+    hub: WatchedHub, autojump_clock: MockClock
+) -> None:
+    class OnlyPings(Liar):
+        async def answer_handshake(self, request: bytes) -> bytes:
+            return b"nonsense"
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(OnlyPings(3, "carol").serve, hub)
+        async with beside_liar(hub) as (node, liar):
+            liar.tell("carol")
+            done = await node.workers.discovery.step()
+            assert (done.verified, done.connected) == (1, 0)
+            assert not node._context.known_nodes.nodes[0].available
+        nursery.cancel_scope.cancel()
+
+
 # --- whom it dials --------------------------------------------------------------------------------
 
 
@@ -397,6 +414,27 @@ async def test_a_node_that_is_gone_is_probed_and_not_dialed(
         async with listener(hub, "carol", 3):
             done = await node.workers.discovery.step()
             assert done.connected == 1
+
+
+async def test_a_full_node_is_asked_again_after_a_rest(
+    hub: WatchedHub, autojump_clock: MockClock
+) -> None:
+    full = NetworkOptions(max_peers=1, max_guests=0)
+    async with (
+        open_test_node(hub, "carol", 3, options=full) as carol,
+        listener(hub, "dave", 4) as resident,
+        beside_liar(hub) as (node, liar),
+    ):
+        carol.workers.discovery.pause()
+        await resident.connect("carol")
+        liar.tell("carol")
+        hub.dialed_hosts()
+        for _ in range(3):
+            await node.workers.discovery.step()
+        assert hub.dialed_hosts() == ["carol"] * 4  # a ping, a dial, and two probes
+        await resident.disconnect(carol.public_key)
+        await trio.sleep(600)
+        assert (await node.workers.discovery.step()).connected == 1
 
 
 async def test_a_node_that_waits_for_its_reconnection_is_left_to_it(

@@ -253,6 +253,43 @@ async def test_a_node_that_is_its_own_boot_node_dials_itself_once(
         assert hub.dials_of("node", began) == []
 
 
+async def test_what_turns_out_to_be_itself_is_dialed_once(
+    hub: WatchedHub, autojump_clock: MockClock
+) -> None:
+    """As when an address of another node was given to this one while it was down."""
+    wall_s = EPOCH_NS / 1e9
+    moved = Reconnection(
+        endpoint=Endpoint("node", 6800), public_key=None, lost_at=wall_s, retries=0
+    )
+    state = MemoryStateStore(NetworkState(reconnections=(moved,)))
+    async with open_test_node(hub, options=EXACT, state=state):
+        began = trio.current_time()
+        await trio.sleep(10_000)
+        assert hub.dials_of("node", began) == [60]
+    assert state.state.reconnections == ()
+
+
+async def test_who_comes_by_itself_while_others_are_dialed_is_not_dialed(
+    hub: WatchedHub, autojump_clock: MockClock
+) -> None:
+    wall_s = EPOCH_NS / 1e9
+    foreign = ForeignNode(2)
+    silent = [
+        Reconnection(endpoint=Endpoint(f"h{number}", 1), public_key=None, lost_at=wall_s, retries=0)
+        for number in range(5)
+    ]
+    last = Reconnection(
+        endpoint=Endpoint("foreign", 6800), public_key=foreign.key, lost_at=wall_s, retries=0
+    )
+    hub.partition([["node", "foreign"]])
+    state = MemoryStateStore(NetworkState(reconnections=(*silent, last)))
+    async with open_test_node(hub, options=EXACT, state=state):
+        await trio.sleep(61)
+        async with foreign.connect(hub):
+            await trio.sleep(10)
+        assert {host for _, host in hub.dials} == {"h0", "h1", "h2", "h3", "h4", "node"}
+
+
 async def test_paused_and_stepped(hub: WatchedHub, autojump_clock: MockClock) -> None:
     async with pair(hub) as (node, bob):
         node.workers.reconnection.pause()

@@ -39,7 +39,7 @@ def peer_info(endpoint: Endpoint, **changes: Any) -> PeerInfo:
     return replace(made, **changes)
 
 
-LOSSES = {CloseReason.LOST, CloseReason.SILENT}
+LOSSES = {CloseReason.LOST, CloseReason.DROPPED_BY_PEER, CloseReason.SILENT}
 NOT_OURS = LOSSES | {CloseReason.UNCONFIRMED, CloseReason.DISCONNECTED_BY_PEER}
 
 

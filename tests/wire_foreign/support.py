@@ -56,6 +56,7 @@ async def open_ours(
         await store.put_block(Block.parse_untrusted(block.SerializeToString()))
     named = {"identity": Identity.generate(), "transport": GrpcTransport(), **arguments}
     async with open_node(host="127.0.0.1", port=0, store=store, **named) as node:
+        node.workers.discovery.pause()  # what is asked here, the tests ask
         await node.wait_initialized()
         yield node
 

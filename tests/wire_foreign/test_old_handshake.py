@@ -238,7 +238,7 @@ async def test_a_key_that_is_connected_is_refused(node: Node, foreign: ForeignNo
 async def test_a_full_node_refuses(foreign: ForeignNode) -> None:
     async with (
         open_foreign(node_version=OLD_VERSION) as other,
-        open_ours_old(options=NetworkOptions(max_peers=1)) as node,
+        open_ours_old(options=NetworkOptions(max_peers=1, max_guests=0)) as node,
         old_connection(node, other, ours_dials=False),
         threaded(partial(foreign.dial, node.endpoint.port)) as dial,
     ):
