@@ -14,7 +14,6 @@ from aelf_p2p.contracts import (
     ChainStore,
     Kernel,
     Peer,
-    PeerStatistics,
     RpcChannel,
     StateStore,
     Transport,
@@ -42,6 +41,7 @@ from aelf_p2p.core.errors import (
     NotConnectedError,
     PeerUnstableError,
     ProtocolViolationError,
+    RefusalReason,
     RpcError,
     StatusCode,
     StoreError,
@@ -72,13 +72,15 @@ from aelf_p2p.core.network_events import (
 )
 from aelf_p2p.core.network_state import KnownNode, NetworkState, Reconnection
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
+from aelf_p2p.core.round_trips import RoundTrip
 from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.node import Node, open_node
 from aelf_p2p.services.discovery import DiscoveryRound
 from aelf_p2p.services.events import Event, Subscription
 from aelf_p2p.services.network import BroadcastReport
+from aelf_p2p.services.operator import Operator, PeerReport
 from aelf_p2p.services.receipts import Delivery, DeliveryState, Receipt, ReceiptBook
 from aelf_p2p.services.sync_jobs import JobDrop
 from aelf_p2p.services.worker import Worker
@@ -143,11 +145,13 @@ __all__ = [
     "NewIrreversibleBlockFound",
     "Node",
     "NotConnectedError",
+    "Operator",
     "Peer",
     "PeerChain",
     "PeerConnected",
     "PeerDisconnected",
     "PeerInfo",
+    "PeerReport",
     "PeerStatistics",
     "PeerStatus",
     "PeerUnstableError",
@@ -156,6 +160,8 @@ __all__ = [
     "Receipt",
     "ReceiptBook",
     "Reconnection",
+    "RefusalReason",
+    "RoundTrip",
     "RpcChannel",
     "RpcError",
     "Scheme",

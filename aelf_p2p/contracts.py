@@ -12,13 +12,13 @@ from typing import Protocol
 import trio
 
 from aelf_p2p.core.block import Block, BlockHeader
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
+from aelf_p2p.core.broadcast import BroadcastItem, DropReason
 from aelf_p2p.core.chain_status import ChainStatus, PeerChain
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.kernel_events import KernelEvent
 from aelf_p2p.core.network_state import NetworkState
 from aelf_p2p.core.payloads import BroadcastContent, NodeRecord
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
 from aelf_p2p.core.round_trips import RoundTrip
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.core.transaction import Transaction
@@ -173,22 +173,6 @@ class DatagramQuery(Protocol):
 
 
 # --- peers ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeerStatistics:
-    """A snapshot of one peer's counters."""
-
-    queued_blocks: int
-    queued_announcements: int
-    queued_transactions: int
-    queued_bytes: int
-    unacknowledged: int
-    sent: Mapping[BroadcastKind, int]
-    acknowledged: Mapping[BroadcastKind, int]
-    dropped: Mapping[tuple[BroadcastKind, DropReason], int]
-    ignored: Mapping[str, int]
-    """Messages of the peer that were not acted on, by why."""
 
 
 class Peer(Protocol):

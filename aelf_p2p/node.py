@@ -15,7 +15,7 @@ from aelf_p2p.contracts import ChainStore, Kernel, LivePeer, Peer, StateStore, T
 from aelf_p2p.core.chain_id import resolve_chain_id
 from aelf_p2p.core.endpoint import DEFAULT_PORT, MAX_PORT, Endpoint
 from aelf_p2p.core.environment import Environment
-from aelf_p2p.core.errors import ClosedByUsError, MalformedError, MisuseError
+from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.core.handshake import HandshakeRules
 from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.kernel_events import KernelEvent
@@ -39,6 +39,7 @@ from aelf_p2p.services.events import Subscription
 from aelf_p2p.services.inbound import Inbound
 from aelf_p2p.services.kernel_events import KernelEventHandler
 from aelf_p2p.services.network import NetworkService
+from aelf_p2p.services.operator import Operator
 from aelf_p2p.services.state_keeper import StateKeeper
 from aelf_p2p.services.unary_acceptor import UnaryAcceptor
 from aelf_p2p.services.workers import Workers
@@ -59,6 +60,7 @@ class Node:
         kernel_events: KernelEventHandler,
         dialer: DialedPeers,
         workers: Workers,
+        operator: Operator,
         endpoint: Endpoint,
         initialized: trio.Event,
     ) -> None:
@@ -66,11 +68,12 @@ class Node:
         self._initialized = initialized
         self._kernel_events = kernel_events
         self._dialer = dialer
-        self._closing = False
         self.network = network
         """Broadcasts and requests over all peers."""
         self.workers = workers
         """Health check, reconnection and discovery: ``pause``, ``resume`` and ``step`` each."""
+        self.operator = operator
+        """Adds, removes, lists and bans peers."""
         self.endpoint = endpoint
         """Where the node listens."""
 
@@ -112,24 +115,14 @@ class Node:
         Raises MalformedError for a bad endpoint text, TransportError, HandshakeRefusedError,
         ProtocolViolationError, NetworkError.
         """
-        if isinstance(endpoint, str):
-            endpoint = Endpoint.parse_untrusted(endpoint)
-        if self._closing:
-            raise ClosedByUsError("the node is closed")
-        return await self._dialer.connect(endpoint)
+        return await self.operator.add(endpoint)
 
     async def disconnect(self, public_key: bytes) -> bool:
         """Say goodbye to a peer and wait until it is gone. False when there is none.
 
-        It is not dialed again, nor is one that was lost before.
+        It is not dialed again, nor is one that was lost before; it may come back by itself.
         """
-        self._context.lost_peers.cancel(public_key)
-        peer = self._context.pool.get(public_key)
-        if peer is None:
-            return False
-        peer.close(CloseReason.REMOVED)
-        await peer.wait_closed()
-        return True
+        return await self.operator.remove(public_key, ban_s=0)
 
     def subscribe(self) -> AbstractContextManager[Subscription]:
         """``with node.subscribe() as events: async for event in events: ...``"""
@@ -141,7 +134,6 @@ class Node:
 
     async def _close(self) -> None:
         """Say goodbye to all peers at once; bounded by their goodbye timeout."""
-        self._closing = True
         self.workers.close()
         self._dialer.close()
         peers: list[LivePeer] = list(self._context.pool)
@@ -255,6 +247,7 @@ async def open_node(
                 kernel_events=kernel_events,
                 dialer=dialer,
                 workers=workers,
+                operator=Operator(context, dialer),
                 endpoint=endpoint,
                 initialized=initialized,
             )

@@ -10,7 +10,8 @@ import pytest
 
 from aelf_p2p import CloseReason, DropReason, NetworkOptions
 from aelf_p2p.core import options
-from aelf_p2p.core.admission import RefusalReason, refused
+from aelf_p2p.core.admission import refused
+from aelf_p2p.core.errors import RefusalReason
 from aelf_p2p.core.options import KIB, MIB
 from aelf_p2p.wire import HandshakeError, MessageType
 from aelf_p2p.wire.methods import METHODS

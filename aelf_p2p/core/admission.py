@@ -3,27 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 
 from aelf_p2p.core.bans import BanList
 from aelf_p2p.core.endpoint import is_loopback_host
-from aelf_p2p.core.errors import HandshakeRefusedError
+from aelf_p2p.core.errors import HandshakeRefusedError, RefusalReason
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.wire import HandshakeError
-
-
-class RefusalReason(Enum):
-    """Why a handshake that is correct in itself is refused a place."""
-
-    BANNED = "the host or key is banned"
-    POOL_FULL = "the pool is full"
-    HOST_FULL = "its host has as many connections as one may"
-    HANDSHAKING = "a handshake with this key and host is under way"
-    REPEATED = "the key is connected, and its connection is alive"
-    CLOSING = "this node is shutting down"
-    PRIVATE = "its host is private, and such are dialed back only with dial_private"
-    UNREACHABLE = "it does not answer where it says that it listens"
-
 
 _CODES = {
     RefusalReason.BANNED: HandshakeError.CONNECTION_REFUSED,
@@ -39,7 +24,7 @@ _CODES = {
 
 def refused(why: RefusalReason) -> HandshakeRefusedError:
     """What a dialer is told of it."""
-    return HandshakeRefusedError(_CODES[why], why.value)
+    return HandshakeRefusedError(_CODES[why], why.value, why)
 
 
 @dataclass(frozen=True)

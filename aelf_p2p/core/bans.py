@@ -1,8 +1,13 @@
 """Who may not connect, why, and until when."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+
+from aelf_p2p.core.endpoint import Endpoint
+
+_KEY = re.compile(r"(?i:04[0-9a-f]{128}|[0-9a-f]{64})")  # secp256k1, Ed25519
 
 
 class BanReason(Enum):
@@ -20,6 +25,20 @@ class Ban:
     subject: str
     reason: BanReason
     until: float
+
+
+def ban_subject(subject: Endpoint | bytes | str) -> str:
+    """How the list writes a public key (bytes, or hex text), or a host, of an endpoint or by name.
+
+    Raises MisuseError for text that is neither.
+    """
+    if isinstance(subject, Endpoint):
+        return subject.host
+    if isinstance(subject, bytes):
+        return subject.hex()
+    if _KEY.fullmatch(subject):
+        return subject.lower()
+    return Endpoint(subject, 1).host
 
 
 class BanList:

@@ -7,8 +7,8 @@ nobody answered several times rests.
 
 from collections import OrderedDict
 
-from aelf_p2p.core.admission import RefusalReason
 from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.errors import RefusalReason
 from aelf_p2p.core.options import NetworkOptions
 
 MAX_HOSTS = 1024

@@ -124,12 +124,29 @@ class ProtocolViolationError(AelfP2PError):
     """A peer did what the protocol forbids; it is dropped for it."""
 
 
-class HandshakeRefusedError(AelfP2PError):
-    """Either side refused a handshake; ``code`` is the wire's HandshakeError."""
+class RefusalReason(Enum):
+    """Why a handshake that is correct in itself is refused a place."""
 
-    def __init__(self, code: int, why: str) -> None:
+    BANNED = "the host or key is banned"
+    POOL_FULL = "the pool is full"
+    HOST_FULL = "its host has as many connections as one may"
+    HANDSHAKING = "a handshake with this key and host is under way"
+    REPEATED = "the key is connected, and its connection is alive"
+    CLOSING = "this node is shutting down"
+    PRIVATE = "its host is private, and such are dialed back only with dial_private"
+    UNREACHABLE = "it does not answer where it says that it listens"
+
+
+class HandshakeRefusedError(AelfP2PError):
+    """Either side refused a handshake; ``code`` is the wire's HandshakeError.
+
+    ``reason`` is there when we refused it for want of a place; the other side's is not told.
+    """
+
+    def __init__(self, code: int, why: str, reason: RefusalReason | None = None) -> None:
         super().__init__(why)
         self.code = code
+        self.reason = reason
 
 
 class OwnHandshakeError(HandshakeRefusedError):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aelf_p2p.core.announcements import Announcement
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics
 from aelf_p2p.core.transaction import Transaction
 
 
@@ -35,6 +35,8 @@ class PeerDisconnected:
 
     peer: PeerInfo
     reason: CloseReason
+    statistics: PeerStatistics
+    """Its last counters, with what the end of the connection lost."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Who a peer is, as its handshake said and proved."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from aelf_p2p.core.broadcast import BroadcastKind, DropReason
 from aelf_p2p.core.duplicates import DialTimes
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.identity import short_key
@@ -69,3 +71,19 @@ class PeerInfo:
 
     def __str__(self) -> str:
         return f"{short_key(self.public_key)} at {self.endpoint}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerStatistics:
+    """A snapshot of one peer's counters."""
+
+    queued_blocks: int
+    queued_announcements: int
+    queued_transactions: int
+    queued_bytes: int
+    unacknowledged: int
+    sent: Mapping[BroadcastKind, int]
+    acknowledged: Mapping[BroadcastKind, int]
+    dropped: Mapping[tuple[BroadcastKind, DropReason], int]
+    ignored: Mapping[str, int]
+    """Messages of the peer that were not acted on, by why."""

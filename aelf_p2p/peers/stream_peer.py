@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from aelf_p2p.contracts import MessageStream, PeerStatistics, SessionHandler
+from aelf_p2p.contracts import MessageStream, SessionHandler
 from aelf_p2p.core.broadcast import BroadcastItem, DropReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import envelope_body, reply_prefix, request_prefix
@@ -26,7 +26,7 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.message_sizes import MAX_MESSAGE_BYTES, max_unasked_bytes
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
 from aelf_p2p.core.pending import PendingRequests
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.peers.connected_peer import ConnectedPeer

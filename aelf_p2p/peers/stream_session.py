@@ -52,8 +52,8 @@ _WORK: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS, Messag
 class StreamSession:
     """Checks, sorts and answers the messages of one stream.
 
-    At most ``max_serving_requests`` of the peer's requests, 16 KiB each, wait for the workers;
-    those beyond are ignored, counted, and so run into the peer's own timeout.
+    At most ``max_serving_requests`` of the peer's requests, 8 KiB and an envelope each, wait for
+    the workers; those beyond are ignored, counted, and so run into the peer's own timeout.
     """
 
     def __init__(

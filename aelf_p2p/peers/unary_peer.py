@@ -10,7 +10,7 @@ from functools import partial
 
 import trio
 
-from aelf_p2p.contracts import Metadata, PeerStatistics, RpcChannel
+from aelf_p2p.contracts import Metadata, RpcChannel
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import META_PUBLIC_KEY, META_SESSION_ID
@@ -30,7 +30,7 @@ from aelf_p2p.core.errors import (
     UnrecoverableError,
 )
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.peers.broadcast_streams import BroadcastStreams
 from aelf_p2p.peers.connected_peer import ConnectedPeer

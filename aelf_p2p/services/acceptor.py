@@ -9,13 +9,14 @@ from typing import TypeVar
 import trio
 
 from aelf_p2p.contracts import IncomingCall, LivePeer, SessionHandler
-from aelf_p2p.core.admission import RefusalReason, refused
+from aelf_p2p.core.admission import refused
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY, META_SESSION_ID
 from aelf_p2p.core.errors import (
     CallFailedError,
     HandshakeRefusedError,
     MalformedError,
+    RefusalReason,
     StatusCode,
 )
 from aelf_p2p.core.handshake import ReceivedHandshake, refusal

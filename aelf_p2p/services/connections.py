@@ -19,11 +19,10 @@ from aelf_p2p.contracts import (
     StreamPeerFactory,
     UnaryPeerFactory,
 )
-from aelf_p2p.core.admission import RefusalReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import Dialer, DialTimes, keep_own_dial, overlap
 from aelf_p2p.core.endpoint import Endpoint
-from aelf_p2p.core.errors import FullBufferError, NetworkError
+from aelf_p2p.core.errors import FullBufferError, NetworkError, RefusalReason
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
@@ -339,4 +338,4 @@ class Connections:
         if was_connected:
             if self.context.pool.get(peer.info.public_key) is None:
                 self.context.lost_peers.peer_gone(peer.info, reason)
-            self.context.events.publish(PeerDisconnected(peer.info, reason))
+            self.context.events.publish(PeerDisconnected(peer.info, reason, peer.statistics()))

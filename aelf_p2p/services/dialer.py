@@ -11,6 +11,7 @@ from functools import partial
 import trio
 
 from aelf_p2p.contracts import LivePeer, MessageStream, RpcChannel, Transport
+from aelf_p2p.core.admission import refused
 from aelf_p2p.core.duplicates import DialTimes
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY
@@ -23,6 +24,7 @@ from aelf_p2p.core.errors import (
     NetworkError,
     OwnHandshakeError,
     ProtocolViolationError,
+    RefusalReason,
     TransportError,
 )
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
@@ -36,17 +38,23 @@ from aelf_p2p.wire.methods import DO_HANDSHAKE, REQUEST_BY_STREAM
 log = logging.getLogger(__name__)
 
 
-class _Report:
-    """Tells the caller of ``connect`` its peer, once."""
+class _Order:
+    """One call of ``connect``: whom to dial, and telling the caller its peer, once."""
 
     def __init__(
-        self, task_status: trio.TaskStatus[LivePeer], when_done: Callable[[], object]
+        self,
+        endpoint: Endpoint,
+        trusted: bool,
+        task_status: trio.TaskStatus[LivePeer],
+        when_done: Callable[[], object],
     ) -> None:
+        self.endpoint = endpoint
+        self.trusted = trusted
         self._task_status = task_status
         self._when_done = when_done
         self.done = False
 
-    def peer(self, peer: LivePeer) -> None:
+    def report(self, peer: LivePeer) -> None:
         self.done = True
         self._when_done()
         self._task_status.started(peer)
@@ -65,8 +73,9 @@ class DialedPeers:
         self._under_way: dict[Endpoint, trio.Event] = {}
         self._scopes: dict[trio.CancelScope, None] = {}  # of dials that reported nothing yet
 
-    async def connect(self, endpoint: Endpoint) -> LivePeer:
-        """Dial a node and wait until it is a ready peer.
+    async def connect(self, endpoint: Endpoint, *, trusted: bool = False) -> LivePeer:
+        """Dial a node and wait until it is a ready peer. When it is ``trusted``, bans of its host
+        and of its key are lifted.
 
         Returns the peer that is there already when the node turns out to be connected. Raises
         TransportError when it cannot be reached or goes away, HandshakeRefusedError when either
@@ -77,9 +86,11 @@ class DialedPeers:
             await self._under_way[endpoint].wait()
         if self._closed:
             raise ClosedByUsError("the node is closed")
+        if trusted:
+            self._connections.context.bans.lift(endpoint.host)
         ended = self._under_way[endpoint] = trio.Event()
         try:
-            peer: LivePeer = await self._nursery.start(self._run, endpoint)
+            peer: LivePeer = await self._nursery.start(self._run, endpoint, trusted)
         finally:
             del self._under_way[endpoint]
             ended.set()
@@ -91,22 +102,24 @@ class DialedPeers:
         for scope in list(self._scopes):
             scope.cancel()
 
-    async def _run(self, endpoint: Endpoint, *, task_status: trio.TaskStatus[LivePeer]) -> None:
+    async def _run(
+        self, endpoint: Endpoint, trusted: bool, *, task_status: trio.TaskStatus[LivePeer]
+    ) -> None:
         """A dialed connection, from its first byte to its last."""
         options = self._connections.context.options
         scope = trio.CancelScope()
         self._scopes[scope] = None
-        report = _Report(task_status, lambda: self._scopes.pop(scope, None))
+        order = _Order(endpoint, trusted, task_status, lambda: self._scopes.pop(scope, None))
         try:
             with scope:
                 async with self._transport.dial(
                     endpoint, timeout_s=options.dial_timeout_s
                 ) as channel:
-                    await self._run_channel(channel, endpoint, report)
+                    await self._run_channel(channel, order)
             if scope.cancelled_caught:
                 raise ClosedByUsError(f"the node was closed while it dialed {endpoint}")
         except Exception as exc:
-            if report.done:  # nobody waits for it any more, and the node lives on
+            if order.done:  # nobody waits for it any more, and the node lives on
                 log.log(
                     logging.INFO if isinstance(exc, AelfP2PError) else logging.ERROR,
                     "the connection to %s ended: %s",
@@ -121,7 +134,7 @@ class DialedPeers:
         finally:
             self._scopes.pop(scope, None)
 
-    async def _run_channel(self, channel: RpcChannel, endpoint: Endpoint, report: _Report) -> None:
+    async def _run_channel(self, channel: RpcChannel, order: _Order) -> None:
         connections = self._connections
         context = connections.context
         metadata = {META_PUBLIC_KEY: context.public_key.hex()}
@@ -134,36 +147,35 @@ class DialedPeers:
                 timeout_s=context.options.handshake_timeout_s,
             )
         try:
-            remote = self._check_reply(reply, channel, endpoint)
+            remote = self._check_reply(reply, channel, order)
         except HandshakeRefusedError as exc:
             if connections.handshakes.came_back(
                 sent
             ):  # all that the reply says is that it is refused
                 raise OwnHandshakeError(
-                    exc.code, f"{endpoint} is this node itself", sent.session_id
+                    exc.code, f"{order.endpoint} is this node itself", sent.session_id
                 ) from exc
-            held = context.pool.find(endpoint)
+            held = context.pool.find(order.endpoint)
             if exc.code != HandshakeError.REPEATED_CONNECTION or held is None:
                 raise
-            await self._report_other(held.info.public_key, endpoint, report)
+            await self._report_other(held.info.public_key, order)
             return
         if connections.handshakes.use_stream_with(remote):
-            await self._run_stream(channel, endpoint, sent, remote, report)
+            await self._run_stream(channel, order, sent, remote)
         elif await connections.own_dial_stays(DialTimes.without_stream(sent.time_ns), remote):
             peer = connections.add_unary_peer(
-                channel, remote, sent, endpoint=endpoint, inbound=False
+                channel, remote, sent, endpoint=order.endpoint, inbound=False
             )
-            await self._run_peer(peer, peer.run, report)
-        if not report.done:
-            await self._report_other(remote.public_key, endpoint, report)
+            await self._run_peer(peer, peer.run, order)
+        if not order.done:
+            await self._report_other(remote.public_key, order)
 
     async def _run_stream(
         self,
         channel: RpcChannel,
-        endpoint: Endpoint,
+        order: _Order,
         sent: SentHandshake,
         remote: ReceivedHandshake,
-        report: _Report,
     ) -> None:
         """From the answer to DoHandshake to the end of the stream, which is made anew when it broke
         and the channel did not (protocol §3.1, step 4)."""
@@ -175,12 +187,12 @@ class DialedPeers:
                 if not await connections.own_dial_stays(connections.times_of(dial), remote):
                     return
                 async with channel.open_stream(REQUEST_BY_STREAM, metadata=metadata) as stream:
-                    peer = await self._shake_hands(channel, stream, endpoint, dial, remote)
+                    peer = await self._shake_hands(channel, stream, order, dial, remote)
                     if peer is None:
                         return
                     began = trio.current_time()
                     life = partial(_run_on, channel, peer)
-                    await self._run_peer(peer, life, report, rebuilt=rebuilt)
+                    await self._run_peer(peer, life, order, rebuilt=rebuilt)
             # What breaks at once again would break for ever.
             is_old = trio.current_time() - began >= connections.context.options.rebuild_after_s
             if self._closed or not (is_old and channel.is_open):
@@ -194,7 +206,7 @@ class DialedPeers:
         self,
         channel: RpcChannel,
         stream: MessageStream,
-        endpoint: Endpoint,
+        order: _Order,
         dial: OwnDial,
         known: ReceivedHandshake,
     ) -> LivePeer | None:
@@ -214,18 +226,20 @@ class DialedPeers:
             messages = await stream.receive_many()
         dial.answered.set()
         if scope.cancelled_caught:
-            raise DeadlineExceededError(f"{endpoint} did not answer the handshake on the stream")
+            raise DeadlineExceededError(
+                f"{order.endpoint} did not answer the handshake on the stream"
+            )
         reply, early = parse_answer_untrusted(
             messages, request_id, options.max_message_before_handshake_bytes
         )
         try:
-            remote = self._check_reply(reply, channel, endpoint)
+            remote = self._check_reply(reply, channel, order)
         except HandshakeRefusedError as exc:
             if exc.code == HandshakeError.REPEATED_CONNECTION:
                 return None  # two dials crossed, and the node keeps its own, which may still come
             raise
         if remote.public_key != known.public_key:
-            raise ProtocolViolationError(f"{endpoint} changed its key between two handshakes")
+            raise ProtocolViolationError(f"{order.endpoint} changed its key between two handshakes")
         stream.trust()
         times = connections.times_of(dial)
         if dial.gives_way or not await connections.own_dial_stays(times, remote):
@@ -234,41 +248,38 @@ class DialedPeers:
             stream,
             remote,
             sent,
-            endpoint=endpoint,
+            endpoint=order.endpoint,
             inbound=False,
             times=times,
             early=early,
         )
 
-    def _check_reply(
-        self, reply: bytes, channel: RpcChannel, endpoint: Endpoint
-    ) -> ReceivedHandshake:
+    def _check_reply(self, reply: bytes, channel: RpcChannel, order: _Order) -> ReceivedHandshake:
         context = self._connections.context
         remote = self._connections.handshakes.check_reply_untrusted(reply, channel)
-        wall_s = context.environment.wall_s()
-        refusal = context.admission.refuse_dial(endpoint.host, remote.public_key, wall_s)
-        if refusal is not None:
-            raise HandshakeRefusedError(
-                HandshakeError.CONNECTION_REFUSED, f"{endpoint}: {refusal.value}"
-            )
+        host, key = order.endpoint.host, remote.public_key
+        if order.trusted:
+            context.bans.lift(key.hex())
+        if context.admission.refuse_dial(host, key, context.environment.wall_s()) is not None:
+            raise refused(RefusalReason.BANNED)
         return remote
 
-    async def _report_other(self, key: bytes, endpoint: Endpoint, report: _Report) -> None:
+    async def _report_other(self, key: bytes, order: _Order) -> None:
         """Report the connection that stays instead of this dial, once it is ready."""
         context = self._connections.context
         with trio.move_on_after(context.options.stream_handshake_timeout_s):
-            report.peer(await context.pool.wait_ready(key))
+            order.report(await context.pool.wait_ready(key))
             return
         raise HandshakeRefusedError(
             HandshakeError.REPEATED_CONNECTION,
-            f"the connection to {endpoint} that was to stay instead of this one did not come",
+            f"the connection to {order.endpoint} that was to stay instead of this one did not come",
         )
 
     async def _run_peer(
         self,
         peer: LivePeer,
         life: Callable[[], Awaitable[None]],
-        report: _Report,
+        order: _Order,
         *,
         rebuilt: bool = False,
     ) -> None:
@@ -296,7 +307,7 @@ class DialedPeers:
                         connected = True
                         self._connections.peer_connected(peer)
                         if not rebuilt:
-                            report.peer(peer)
+                            order.report(peer)
         finally:
             self._connections.peer_gone(peer, was_connected=connected)
         if failure is not None:

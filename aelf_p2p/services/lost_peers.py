@@ -98,6 +98,10 @@ class LostPeers:
         """The operator does not want this peer any more."""
         self.table.end_key(public_key)
 
+    def cancel_endpoint(self, endpoint: Endpoint) -> None:
+        """Nor whoever is at this endpoint."""
+        self.table.end(endpoint)
+
     # --- what the reconnection asks ---
 
     def due(self) -> list[Reconnection]:

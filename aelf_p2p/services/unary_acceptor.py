@@ -5,11 +5,11 @@ import logging
 import trio
 
 from aelf_p2p.contracts import IncomingCall, RpcChannel, Transport
-from aelf_p2p.core.admission import RefusalReason, refused
+from aelf_p2p.core.admission import refused
 from aelf_p2p.core.dial_backs import DialBacks
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY
-from aelf_p2p.core.errors import AelfP2PError, HandshakeRefusedError, TransportError
+from aelf_p2p.core.errors import AelfP2PError, HandshakeRefusedError, RefusalReason, TransportError
 from aelf_p2p.core.handshake import ReceivedHandshake
 from aelf_p2p.services.connections import Connections
 from aelf_p2p.wire.methods import PING

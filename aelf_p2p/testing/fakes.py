@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import trio
 
-from aelf_p2p.contracts import PeerStatistics
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import GENESIS_PREVIOUS_HASH, PeerChain
@@ -13,7 +12,7 @@ from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import NetworkError
 from aelf_p2p.core.options import PROTOCOL_VERSION, NetworkOptions
 from aelf_p2p.core.payloads import NodeRecord
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
 from aelf_p2p.core.round_trips import RoundTrip
 from aelf_p2p.core.send_queues import SendQueues
 

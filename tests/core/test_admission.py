@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aelf_p2p.core.admission import Admission, PoolCount, RefusalReason
+from aelf_p2p.core.admission import Admission, PoolCount
 from aelf_p2p.core.bans import BanList, BanReason
+from aelf_p2p.core.errors import RefusalReason
 from aelf_p2p.core.options import NetworkOptions
 
 KEYS = [bytes([number]) * 32 for number in range(8)]

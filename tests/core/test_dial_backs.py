@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aelf_p2p.core.admission import RefusalReason
 from aelf_p2p.core.dial_backs import MAX_HOSTS, DialBacks
 from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.errors import RefusalReason
 from aelf_p2p.core.options import NetworkOptions
 
 PUBLIC = Endpoint("8.8.8.8", 6800)

@@ -577,7 +577,7 @@ async def test_a_stream_that_ends_later_is_a_loss_and_no_error(autojump_clock: M
             await peer.wait_closed()
             connected, disconnected = await read_all(events)
         assert isinstance(connected, PeerConnected)
-        assert disconnected == PeerDisconnected(peer.info, CloseReason.LOST)
+        assert disconnected == PeerDisconnected(peer.info, CloseReason.LOST, peer.statistics())
         assert is_clean(node)
 
 
