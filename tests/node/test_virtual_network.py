@@ -45,6 +45,46 @@ def test_a_block_reaches_all_and_the_real_transactions_arrive_unchanged() -> Non
     run_deterministic(scenario, seed=1)
 
 
+def test_a_network_of_old_and_new_nodes() -> None:
+    """Every other node is before 1.4: blocks and transactions of both kinds reach all, and one that
+    was away catches up with peers of both kinds."""
+
+    async def scenario() -> None:
+        async with open_simulation(
+            12, seed=8, latency_s=lambda rng: rng.uniform(0.01, 0.1)
+        ) as network:
+            for place in network.nodes[::2]:
+                place.node_version = "1.3.0.0"
+            await start_network(network)
+            for number, transaction in enumerate(TRANSACTIONS[:24]):
+                assert network.submit(number % 12, transaction)
+            await trio.sleep(2)
+            network.kill(3)
+            network.kill(4)
+            for number in range(20):
+                await network.mine(number % 3)
+                await trio.sleep(1)
+            await network.start(3, [1, 2])
+            await network.start(4, [1, 2])
+            await network.wait_for_height(20, timeout_s=30)
+            assert len({place.store.status.best_hash for place in network.nodes}) == 1
+            first = await network.nodes[7].store.get_block(
+                await network.nodes[7].store.hash_at(1) or b""
+            )
+            assert first is not None
+            assert {each.id for each in first.transactions} == {
+                each.id for each in TRANSACTIONS[:24]
+            }
+            kinds = {
+                (place.index % 2, peer.info.uses_stream)
+                for place in network.nodes
+                for peer in place.running.peers()
+            }
+            assert kinds == {(0, False), (1, False), (1, True)}
+
+    run_deterministic(scenario, seed=8)
+
+
 def test_a_node_that_is_far_behind_downloads_the_chain() -> None:
     async def scenario() -> None:
         async with open_simulation(3, seed=2) as network:

@@ -505,6 +505,26 @@ def test_what_it_learns_of_its_network_is_in_its_directory(tmp_path: Path) -> No
     assert trio.run(waiting) == [nobody]
 
 
+async def test_a_node_before_1_4() -> None:
+    """Over TLS, in both directions: it is dialed back, and there is no stream."""
+    options = NetworkOptions(dial_private=True)
+    async with (
+        our_node(options=options) as (node, events),
+        running_node(
+            "--node-version", "1.3.0.0", "--dial-private", "--boot-node", node.endpoint
+        ) as process,
+    ):
+        connected = await wait_event(events, PeerConnected)
+        assert connected.peer.public_key == process.public_key
+        assert (connected.peer.node_version, connected.peer.uses_stream) == ("1.3.0.0", False)
+        [peer] = node.peers()
+        await peer.check_health(timeout_s=WAIT_S)
+        await node.disconnect(process.public_key)
+        again = await node.connect(process.address)
+        assert not again.info.inbound
+        await again.check_health(timeout_s=WAIT_S)
+
+
 async def test_what_a_handshake_says() -> None:
     async with our_node(chain_id="tDVW") as (node, events):
         said = ("--announce-port", 7001, "--node-version", "1.5.0.0", "--chain-id", "tDVW")
