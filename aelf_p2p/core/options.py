@@ -102,6 +102,7 @@ class NetworkOptions:
     # Liveness (ours; C# keeps a silent peer until a write fails).
     silence_probe_s: float = 20.0
     silence_probe_timeout_s: float = 10.0
+    unary_call_period_s: float = 60.0  # to a peer before 1.4, which drops connections that idle
 
     # The clock, where a time server is given.
     max_clock_drift_s: float = 1.0

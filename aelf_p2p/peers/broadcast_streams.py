@@ -79,6 +79,10 @@ class BroadcastStreams:
                     failures = 0
                     self._drop(kind, DropReason.REFUSED)
 
+    def in_hand(self, *kinds: BroadcastKind) -> int:
+        """How many of these kinds are out of their queues and not sent."""
+        return sum(len(self._in_hand.get(kind, ())) for kind in kinds)
+
     def close(self) -> None:
         """The connection is gone: what waits is lost, and counted."""
         for kind in list(self._in_hand):

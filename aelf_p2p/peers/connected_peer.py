@@ -5,15 +5,24 @@ A kind says how a request is asked, which tasks a connection takes, and how one 
 
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import trio
 
 from aelf_p2p.core.block import Block, parse_block_list_untrusted
+from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.environment import Environment
-from aelf_p2p.core.errors import FullBufferError, HandlerError, MalformedError, NetworkError
+from aelf_p2p.core.errors import (
+    FullBufferError,
+    HandlerError,
+    MalformedError,
+    NetworkError,
+    UnrecoverableError,
+)
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.payloads import (
     NodeRecord,
@@ -23,8 +32,9 @@ from aelf_p2p.core.payloads import (
     parse_block_reply_in_steps_untrusted,
     parse_node_list_untrusted,
 )
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
 from aelf_p2p.core.round_trips import RoundTrip, RoundTrips
+from aelf_p2p.core.send_queues import SendQueues
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.wire import MessageType
@@ -44,8 +54,25 @@ _POLITE = {
 }
 
 
+class Outgoing(Protocol):
+    """What waits to be sent to a peer, and what came of it."""
+
+    queues: SendQueues
+    sent: Counter[BroadcastKind]
+
+    def enqueue_nowait(self, item: BroadcastItem) -> DropReason | None:
+        """Queue a broadcast; None, or why it was refused."""
+
+    def close(self) -> None:
+        """The connection is gone: what waits is lost, and counted."""
+
+
 class ConnectedPeer(ABC):
-    """A peer whose handshake was exchanged. ``run`` is its life."""
+    """A peer whose handshake was exchanged. ``run`` is its life.
+
+    A base class, since a peer is one object with one life to those who hold it, and the kinds
+    differ in the middle of that life only.
+    """
 
     def __init__(
         self,
@@ -56,6 +83,7 @@ class ConnectedPeer(ABC):
         sessions: Sessions,
         environment: Environment,
         options: NetworkOptions,
+        outgoing: Outgoing,
     ) -> None:
         self.info = info
         self.chain = chain
@@ -66,6 +94,7 @@ class ConnectedPeer(ABC):
         self._sessions = sessions
         self._environment = environment
         self._options = options
+        self._outgoing = outgoing
         self._round_trips = RoundTrips()
         self._confirmed = trio.Event()
         self._settled = trio.Event()  # confirmed or closed
@@ -95,14 +124,25 @@ class ConnectedPeer(ABC):
         """DISCONNECT, for as long as that takes. False when the other side was gone before."""
 
     @abstractmethod
-    def _drop_queued(self) -> None:
-        """The connection is over: what waits is lost, and counted."""
+    def statistics(self) -> PeerStatistics:
+        """Its counters now."""
+
+    def _next_probe_at(self) -> float:
+        """When it is to be asked whether it lives, unless something happens."""
+        return self._last_heard + self._options.silence_probe_s
 
     # --- what services see ---
 
     def accepts_session(self, shown: str | bytes) -> bool:
         """Whether this is the session id that we announced to it; hex text or bytes."""
         return self._sessions.authenticate(shown)
+
+    def enqueue(self, item: BroadcastItem) -> DropReason | None:
+        """Queue a broadcast; never blocks. Returns None, or why it was not queued (and counted)."""
+        if self.status is not PeerStatus.READY:
+            self._outgoing.queues.dropped[item.kind, DropReason.NOT_READY] += 1
+            return DropReason.NOT_READY
+        return self._outgoing.enqueue_nowait(item)
 
     def round_trips(self) -> Sequence[RoundTrip]:
         """The last requests for blocks that it answered."""
@@ -223,7 +263,7 @@ class ConnectedPeer(ABC):
                     # An acceptor's peer is cancelled too when the dialer is gone.
                     self.close_reason = CloseReason.LOST
             finally:
-                self._drop_queued()
+                self._outgoing.close()
                 self._closed.set()
 
     def _owes_goodbye(self) -> bool:
@@ -246,15 +286,16 @@ class ConnectedPeer(ABC):
             self.close(CloseReason.UNCONFIRMED)
             return
         while True:
-            ask_at = self._last_heard + self._options.silence_probe_s
+            ask_at = self._next_probe_at()
             if trio.current_time() < ask_at:
                 await trio.sleep_until(ask_at)
                 continue
             try:
                 await self._probe(self._options.silence_probe_timeout_s)
             except NetworkError as exc:
-                log.info("%s: silent: %s", self.info, exc)
-                self.close(CloseReason.SILENT)
+                log.info("%s: no sign of life: %s", self.info, exc)
+                gone = isinstance(exc, UnrecoverableError)
+                self.close(CloseReason.LOST if gone else CloseReason.SILENT)
                 return
 
     async def _probe(self, timeout_s: float) -> None:

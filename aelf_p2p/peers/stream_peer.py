@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import trio
 
 from aelf_p2p.contracts import MessageStream, SessionHandler
-from aelf_p2p.core.broadcast import BroadcastItem, DropReason
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import envelope_body, reply_prefix, request_prefix
 from aelf_p2p.core.environment import Environment
@@ -26,7 +25,7 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.message_sizes import MAX_MESSAGE_BYTES, max_unasked_bytes
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics
 from aelf_p2p.core.pending import PendingRequests
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.peers.connected_peer import ConnectedPeer
@@ -70,6 +69,8 @@ class StreamPeer(ConnectedPeer):
         options: NetworkOptions,
         own_public_key: bytes,
     ) -> None:
+        self._prefix = request_prefix(own_public_key, sessions.theirs)
+        self._outbox = Outbox(self._prefix, options, bit)
         super().__init__(
             info=info,
             chain=chain,
@@ -77,11 +78,10 @@ class StreamPeer(ConnectedPeer):
             sessions=sessions,
             environment=environment,
             options=options,
+            outgoing=self._outbox,
         )
         self._stream = stream
         self._early = early
-        self._prefix = request_prefix(own_public_key, sessions.theirs)
-        self._outbox = Outbox(self._prefix, options, bit)
         if greeting is not None:
             self._outbox.post_nowait(greeting)
         self._pending: PendingRequests[_Waiter] = PendingRequests(options.max_pending_requests)
@@ -113,13 +113,6 @@ class StreamPeer(ConnectedPeer):
             dropped=dict(queues.dropped),
             ignored=dict(self._session.ignored),
         )
-
-    def enqueue(self, item: BroadcastItem) -> DropReason | None:
-        """Queue a broadcast; never blocks. Returns None, or why it was not queued (and counted)."""
-        if self.status is not PeerStatus.READY:
-            self._outbox.queues.dropped[item.kind, DropReason.NOT_READY] += 1
-            return DropReason.NOT_READY
-        return self._outbox.enqueue_nowait(item)
 
     # --- its life ---
 
@@ -167,9 +160,6 @@ class StreamPeer(ConnectedPeer):
             while await self._stream.receive_many():
                 pass
         return True
-
-    def _drop_queued(self) -> None:
-        self._outbox.close()
 
     # --- requests ---
 

@@ -5,13 +5,14 @@ broadcasts comes to our listener, and the acceptor serves it there.
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import trio
 
 from aelf_p2p.contracts import Metadata, RpcChannel
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
+from aelf_p2p.core.broadcast import BroadcastKind
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import META_PUBLIC_KEY, META_SESSION_ID
 from aelf_p2p.core.environment import Environment
@@ -30,7 +31,7 @@ from aelf_p2p.core.errors import (
     UnrecoverableError,
 )
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
+from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.peers.broadcast_streams import BroadcastStreams
 from aelf_p2p.peers.connected_peer import ConnectedPeer
@@ -38,9 +39,6 @@ from aelf_p2p.wire import DisconnectReason, MessageType
 from aelf_p2p.wire import methods as m
 
 log = logging.getLogger(__name__)
-
-ATTEMPTS = 2
-"""A call is made once more, at once, after any fault (protocol §3)."""
 
 _METHODS: dict[int, m.Method] = {
     MessageType.REQUEST_BLOCK: m.REQUEST_BLOCK,
@@ -67,6 +65,11 @@ class UnaryPeer(ConnectedPeer):
         options: NetworkOptions,
         own_public_key: bytes,
     ) -> None:
+        self._metadata: Metadata = {
+            META_PUBLIC_KEY: own_public_key.hex(),
+            META_SESSION_ID: sessions.theirs,
+        }
+        self._streams = BroadcastStreams(channel, self._metadata, options, bit)
         super().__init__(
             info=info,
             chain=chain,
@@ -74,24 +77,23 @@ class UnaryPeer(ConnectedPeer):
             sessions=sessions,
             environment=environment,
             options=options,
+            outgoing=self._streams,
         )
         self._channel = channel
-        self._metadata: Metadata = {
-            META_PUBLIC_KEY: own_public_key.hex(),
-            META_SESSION_ID: sessions.theirs,
-        }
-        self._streams = BroadcastStreams(channel, self._metadata, options, bit)
         self._calls: dict[trio.CancelScope, None] = {}  # under way
+        # When our session was last shown there (monotonic seconds). A dialer's confirmation does.
+        self._session_shown_at = -math.inf if info.inbound else trio.current_time()
 
     # --- what services see ---
 
     def statistics(self) -> PeerStatistics:
         """Its counters now. What it sends is not acknowledged, and counts nothing here."""
-        queues = self._streams.queues
+        queues, in_hand = self._streams.queues, self._streams.in_hand
         return PeerStatistics(
-            queued_blocks=queues.blocks,
-            queued_announcements=queues.announcements,
-            queued_transactions=queues.transactions,
+            queued_blocks=queues.blocks + in_hand(BroadcastKind.BLOCK),
+            queued_announcements=queues.announcements
+            + in_hand(BroadcastKind.ANNOUNCEMENT, BroadcastKind.LIB_ANNOUNCEMENT),
+            queued_transactions=queues.transactions + in_hand(BroadcastKind.TRANSACTION),
             queued_bytes=queues.queued_bytes,
             unacknowledged=0,
             sent=dict(self._streams.sent),
@@ -99,13 +101,6 @@ class UnaryPeer(ConnectedPeer):
             dropped=dict(queues.dropped),
             ignored={},
         )
-
-    def enqueue(self, item: BroadcastItem) -> DropReason | None:
-        """Queue a broadcast; never blocks. Returns None, or why it was not queued (and counted)."""
-        if self.status is not PeerStatus.READY:
-            self._streams.queues.dropped[item.kind, DropReason.NOT_READY] += 1
-            return DropReason.NOT_READY
-        return self._streams.enqueue_nowait(item)
 
     # --- its life ---
 
@@ -117,9 +112,14 @@ class UnaryPeer(ConnectedPeer):
             await self._channel.wait_draining()
         except TransportError as exc:
             log.debug("%s: the channel broke: %s", self.info, exc)
-            self.close(CloseReason.LOST)
-        else:
-            self.close(CloseReason.DISCONNECTED_BY_PEER)
+        # Drained or broken: a goodbye comes by a call of the peer's.
+        self.close(CloseReason.LOST)
+
+    def _next_probe_at(self) -> float:
+        """Also so often that its node does not take our connection for an idle stranger's: at once
+        where it dialed us, since on ours it has not seen our session yet."""
+        shown_until = self._session_shown_at + self._options.unary_call_period_s
+        return min(super()._next_probe_at(), shown_until)
 
     async def _broadcast(self, kind: BroadcastKind) -> None:
         try:
@@ -144,13 +144,10 @@ class UnaryPeer(ConnectedPeer):
             log.debug("%s: our goodbye failed: %s", self.info, exc)
         return True
 
-    def _drop_queued(self) -> None:
-        self._streams.close()
-
     # --- requests ---
 
     async def _request(self, message_type: int, request: bytes, timeout_s: float) -> bytes:
-        """One call and its reply; each attempt has the whole time. Raises NetworkError."""
+        """One call and its reply, both attempts within the time. Raises NetworkError."""
         if self.close_reason is not None:
             raise NotConnectedError(f"{self.info} is closed: {self.close_reason.value}")
         if len(self._calls) >= self._options.max_pending_requests:
@@ -168,19 +165,24 @@ class UnaryPeer(ConnectedPeer):
         raise UnrecoverableError(f"{self.info} was closed before it answered {method.name}")
 
     async def _call(self, method: m.Method, request: bytes, timeout_s: float) -> bytes:
-        for attempts_left in reversed(range(ATTEMPTS)):
-            try:
-                reply = await self._channel.call(
-                    method, request, metadata=self._metadata, timeout_s=timeout_s
-                )
-            except TransportError as exc:
-                if not (attempts_left and self._channel.is_open):
-                    raise
-                log.debug("%s: %s once more: %s", self.info, method.name, exc)
-            else:
-                self.heard()
-                return reply
-        raise AssertionError("the last attempt returns or raises")
+        """Once more at once after any fault (protocol §3), unless the time is over."""
+        deadline = trio.current_time() + timeout_s
+        try:
+            return await self._call_once(method, request, timeout_s)
+        except TransportError as exc:
+            left_s = deadline - trio.current_time()
+            if left_s <= 0 or not self._channel.is_open:
+                raise
+            log.debug("%s: %s once more: %s", self.info, method.name, exc)
+            return await self._call_once(method, request, left_s)
+
+    async def _call_once(self, method: m.Method, request: bytes, timeout_s: float) -> bytes:
+        reply = await self._channel.call(
+            method, request, metadata=self._metadata, timeout_s=timeout_s
+        )
+        self.heard()
+        self._session_shown_at = trio.current_time()
+        return reply
 
     def _what_to_do(self, method: m.Method, error: TransportError) -> NetworkError:
         """What a failed call means for the peer (protocol §3.4: an old node's reading)."""

@@ -129,7 +129,7 @@ class Acceptor:
                 raise refused(RefusalReason.CLOSING)
             remote = connections.handshakes.check_request_untrusted(request, call)
             if connections.handshakes.use_stream_with(remote):
-                connections.note_their_dial(remote)
+                connections.note_their_dial(remote, call.caller)
                 return connections.handshakes.make(call).as_reply()
             return await self._unary.accept(call, remote)
         except HandshakeRefusedError as exc:
@@ -198,7 +198,7 @@ class Acceptor:
             await call.stream.send_many([opening.reply(refusal(exc.code))])
             return
         call.stream.trust()
-        await self._connections.run_inbound(peer)
+        await self._connections.run_inbound(peer, call.caller)
         if peer.close_reason in _WITHOUT_GOODBYE:
             raise CallFailedError(StatusCode.CANCELLED, peer.close_reason.value)
 
@@ -235,7 +235,7 @@ class Acceptor:
                 HandshakeError.INVALID_CONNECTION,
                 f"its node version {remote.node_version!r} has no stream",
             )
-        times = connections.times_of_their_dial(remote)
+        times = connections.times_of_their_dial(remote, call.caller)
         why = None if fresh else RefusalReason.HANDSHAKING
         why = RefusalReason.CLOSING if self._closing else why
         why = why or await connections.refuse_inbound(call.caller.host, remote, times)
@@ -252,7 +252,7 @@ class Acceptor:
             early=opening.early,
             greeting=opening.reply(sent.as_reply()),
         )
-        if connections.was_confirmed(remote.public_key):
+        if connections.was_confirmed(remote.public_key, call.caller):
             peer.confirmed_by_peer()
         return peer
 

@@ -28,8 +28,11 @@ async def dial_boot_nodes(
 async def _dial(dialer: DialedPeers, endpoint: Endpoint, lost_peers: LostPeers) -> None:
     try:
         peer = await dialer.connect(endpoint)
-    except (ClosedByUsError, OwnHandshakeError) as exc:
+    except ClosedByUsError as exc:
         log.info("boot node %s: %s", endpoint, exc)
+    except OwnHandshakeError as exc:
+        log.info("boot node %s: %s", endpoint, exc)
+        lost_peers.boot_node_failed(endpoint)  # whoever answers there could have given it back
     except AelfP2PError as exc:
         log.warning("boot node %s: %s", endpoint, exc)
         lost_peers.boot_node_failed(endpoint)

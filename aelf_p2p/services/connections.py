@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import trio
 
@@ -22,17 +23,19 @@ from aelf_p2p.contracts import (
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import Dialer, DialTimes, keep_own_dial, overlap
 from aelf_p2p.core.endpoint import Endpoint
-from aelf_p2p.core.errors import FullBufferError, NetworkError, RefusalReason
+from aelf_p2p.core.errors import AelfP2PError, FullBufferError, NetworkError, RefusalReason
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.sessions import Sessions
-from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.core.single_error import each_error, single_error_as_itself
 from aelf_p2p.services.block_sync import BlockSync
 from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.services.handshakes import Handshakes
 
 log = logging.getLogger(__name__)
+
+V = TypeVar("V")
 
 REMEMBERED_DIALS = 1024
 
@@ -49,12 +52,8 @@ class OwnDial:
     """A dial of the other node stays in its place."""
 
 
-@dataclass(eq=False)
-class TheirDial:
-    """Another node's last DoHandshake: when it was made, and whether a peer was confirmed since."""
-
-    handshake_ns: int
-    confirmed: bool = False
+_Dialer = tuple[bytes, Endpoint]
+"""Another node on one connection of its own: its public key, and host and source port."""
 
 
 class Connections:
@@ -74,32 +73,31 @@ class Connections:
         self._make_stream_peer = make_stream_peer
         self._make_unary_peer = make_unary_peer
         self._own_dials: dict[bytes, OwnDial] = {}
-        # By key. Forgetting one loses a tie-break, or a stream that is rebuilt.
-        self._their_dials: OrderedDict[bytes, TheirDial] = OrderedDict()
+        # When the DoHandshake of each was made; forgetting one loses a tie-break.
+        self._their_dials: OrderedDict[_Dialer, int] = OrderedDict()
+        # Apart from those, which strangers can fill: forgetting one loses a stream that is rebuilt.
+        self._confirmed: OrderedDict[_Dialer, None] = OrderedDict()
 
     # --- whose dial is whose ---
 
-    def note_their_dial(self, remote: ReceivedHandshake) -> None:
+    def note_their_dial(self, remote: ReceivedHandshake, caller: Endpoint) -> None:
         """A DoHandshake came: should our own dial cross it, this is when theirs began."""
-        self._their_dials[remote.public_key] = TheirDial(remote.time_ns)
-        self._their_dials.move_to_end(remote.public_key)
-        if len(self._their_dials) > REMEMBERED_DIALS:
-            self._their_dials.popitem(last=False)
+        dialer = remote.public_key, caller
+        _remember(self._their_dials, dialer, remote.time_ns)
+        self._confirmed.pop(dialer, None)
 
-    def times_of_their_dial(self, remote: ReceivedHandshake) -> DialTimes:
+    def times_of_their_dial(self, remote: ReceivedHandshake, caller: Endpoint) -> DialTimes:
         """The times of an inbound dial whose HAND_SHAKE on the stream is ``remote``."""
-        dial = self._their_dials.get(remote.public_key)
-        began = remote.time_ns if dial is None else dial.handshake_ns
+        began = self._their_dials.get((remote.public_key, caller), remote.time_ns)
         return DialTimes(began, remote.time_ns)
 
-    def was_confirmed(self, public_key: bytes) -> bool:
-        """Whether the last dial of this key was confirmed already.
+    def was_confirmed(self, public_key: bytes, caller: Endpoint) -> bool:
+        """Whether the last dial of this key on this connection was confirmed already.
 
-        A stream that comes without a new DoHandshake is then one that C# rebuilds on a channel that
+        A stream that comes without a new DoHandshake is then one that is rebuilt on a channel that
         lives; no confirmation follows it (protocol §3.1, step 4).
         """
-        dial = self._their_dials.get(public_key)
-        return dial is not None and dial.confirmed
+        return (public_key, caller) in self._confirmed
 
     @contextmanager
     def own_dial(self, public_key: bytes, sent: SentHandshake) -> Iterator[OwnDial]:
@@ -135,7 +133,7 @@ class Connections:
         crossed), or when it does not answer a probe.
         """
         context, key = self.context, remote.public_key
-        refusal = self._refuse_place(host, key)
+        refusal = self.refuse_place(host, key)
         if refusal is not None:
             return refusal
         own = self._own_dials.get(key)
@@ -151,7 +149,7 @@ class Connections:
             return RefusalReason.REPEATED if kept else None
         if await self._is_held(held):
             return RefusalReason.REPEATED
-        return self._refuse_place(host, key)  # again: it may have been banned meanwhile
+        return self.refuse_place(host, key)  # again: it may have been banned meanwhile
 
     async def _give_way(self, own: OwnDial, remote: ReceivedHandshake) -> None:
         """See that a C# node has taken our handshake in before its own dial ends.
@@ -169,16 +167,17 @@ class Connections:
 
         Of two such dials that crossed, each side finds at the end of its own which one stays.
         """
-        refusal = self._refuse_place(host, remote.public_key)
+        refusal = self.refuse_place(host, remote.public_key)
         held = self.context.pool.get(remote.public_key)
         if refusal is not None or held is None:
             return refusal
         if await self._is_held(held):
             return RefusalReason.REPEATED
         held.close(CloseReason.SILENT)
-        return self._refuse_place(host, remote.public_key)  # again, as above
+        return self.refuse_place(host, remote.public_key)  # again, as above
 
-    def _refuse_place(self, host: str, public_key: bytes) -> RefusalReason | None:
+    def refuse_place(self, host: str, public_key: bytes) -> RefusalReason | None:
+        """Why an inbound node gets no place now, whatever it holds already."""
         context = self.context
         count = context.pool.count_beside(public_key, host)
         now = context.environment.wall_s()
@@ -288,7 +287,7 @@ class Connections:
             self._own_dials.pop(remote.public_key, None)
         return peer
 
-    async def run_inbound(self, peer: LivePeer) -> None:
+    async def run_inbound(self, peer: LivePeer, caller: Endpoint) -> None:
         """Live with a peer that dialed us, from its place in the pool to its end."""
         is_guest = self._is_guest(peer)  # now: others may come while it lives
         connected = False
@@ -300,6 +299,7 @@ class Connections:
                         nursery.start_soon(self._send_off, peer)
                     if await peer.wait_confirmed():
                         connected = True
+                        _remember(self._confirmed, (peer.info.public_key, caller), None)
                         self.peer_connected(peer)
         finally:
             self.peer_gone(peer, was_connected=connected)
@@ -321,9 +321,6 @@ class Connections:
     def peer_connected(self, peer: LivePeer) -> None:
         """The peer's handshake is confirmed; its best chain counts as announced."""
         log.info("connected to %s", peer.info)
-        their_dial = self._their_dials.get(peer.info.public_key)
-        if peer.info.inbound and their_dial is not None:
-            their_dial.confirmed = True
         chain = peer.chain
         self.context.lost_peers.peer_connected(peer.info)
         self.context.events.publish(PeerConnected(peer.info, chain.best_hash, chain.best_height))
@@ -339,3 +336,23 @@ class Connections:
             if self.context.pool.get(peer.info.public_key) is None:
                 self.context.lost_peers.peer_gone(peer.info, reason)
             self.context.events.publish(PeerDisconnected(peer.info, reason, peer.statistics()))
+
+
+def _remember(table: OrderedDict[_Dialer, V], dialer: _Dialer, value: V) -> None:
+    """Put an entry last; beyond REMEMBERED_DIALS the first goes."""
+    table[dialer] = value
+    table.move_to_end(dialer)
+    if len(table) > REMEMBERED_DIALS:
+        table.popitem(last=False)
+
+
+def log_end(endpoint: Endpoint, error: Exception) -> None:
+    """What ended a connection whose starter is not there any more. The node lives on."""
+    ours = all(isinstance(each, AelfP2PError) for each in each_error(error))
+    log.log(
+        logging.INFO if ours else logging.ERROR,
+        "the connection to %s ended: %s",
+        endpoint,
+        error,
+        exc_info=None if ours else error,
+    )

@@ -6,6 +6,7 @@ Where either node is before 1.4 there is no stream, and the channel itself is th
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -31,33 +32,34 @@ from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.core.stream_handshake import encode_opening, parse_answer_untrusted
-from aelf_p2p.services.connections import Connections, OwnDial
+from aelf_p2p.services.connections import Connections, OwnDial, log_end
 from aelf_p2p.wire import HandshakeError
 from aelf_p2p.wire.methods import DO_HANDSHAKE, REQUEST_BY_STREAM
 
 log = logging.getLogger(__name__)
 
+MAX_LEAST_AGE_S = 3600.0
+"""A stream has to live for longer before it is rebuilt each time, up to an hour."""
 
+
+@dataclass(eq=False)
 class _Order:
     """One call of ``connect``: whom to dial, and telling the caller its peer, once."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        trusted: bool,
-        task_status: trio.TaskStatus[LivePeer],
-        when_done: Callable[[], object],
-    ) -> None:
-        self.endpoint = endpoint
-        self.trusted = trusted
-        self._task_status = task_status
-        self._when_done = when_done
-        self.done = False
+    endpoint: Endpoint
+    trusted: bool
+    task_status: trio.TaskStatus[LivePeer]
+    public_key: bytes | None = None
+    """The node's, once it is known."""
+    done: bool = False
+    rebuilding: bool = False
+    """Its stream broke, and another one is on the way."""
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Of the dial, and of the connection."""
 
     def report(self, peer: LivePeer) -> None:
         self.done = True
-        self._when_done()
-        self._task_status.started(peer)
+        self.task_status.started(peer)
 
 
 class DialedPeers:
@@ -71,7 +73,7 @@ class DialedPeers:
         self._nursery = nursery
         self._closed = False
         self._under_way: dict[Endpoint, trio.Event] = {}
-        self._scopes: dict[trio.CancelScope, None] = {}  # of dials that reported nothing yet
+        self._orders: dict[_Order, None] = {}  # those whose dial or connection is there
 
     async def connect(self, endpoint: Endpoint, *, trusted: bool = False) -> LivePeer:
         """Dial a node and wait until it is a ready peer. When it is ``trusted``, bans of its host
@@ -99,40 +101,46 @@ class DialedPeers:
     def close(self) -> None:
         """Give up the dials that are under way; their callers get ClosedByUsError."""
         self._closed = True
-        for scope in list(self._scopes):
-            scope.cancel()
+        for order in list(self._orders):
+            if not order.done:
+                order.scope.cancel()
+
+    def give_up(self, subject: Endpoint | bytes) -> bool:
+        """End a connection, to an endpoint or a key, whose stream is being rebuilt. False when there
+        is none."""
+        orders = [
+            order
+            for order in self._orders
+            if order.rebuilding and subject in (order.endpoint, order.public_key)
+        ]
+        for order in orders:
+            order.scope.cancel()
+        return bool(orders)
 
     async def _run(
         self, endpoint: Endpoint, trusted: bool, *, task_status: trio.TaskStatus[LivePeer]
     ) -> None:
         """A dialed connection, from its first byte to its last."""
         options = self._connections.context.options
-        scope = trio.CancelScope()
-        self._scopes[scope] = None
-        order = _Order(endpoint, trusted, task_status, lambda: self._scopes.pop(scope, None))
+        order = _Order(endpoint, trusted, task_status)
+        self._orders[order] = None
         try:
-            with scope:
+            with order.scope:
                 async with self._transport.dial(
                     endpoint, timeout_s=options.dial_timeout_s
                 ) as channel:
                     await self._run_channel(channel, order)
-            if scope.cancelled_caught:
+            if order.scope.cancelled_caught and not order.done:
                 raise ClosedByUsError(f"the node was closed while it dialed {endpoint}")
         except Exception as exc:
-            if order.done:  # nobody waits for it any more, and the node lives on
-                log.log(
-                    logging.INFO if isinstance(exc, AelfP2PError) else logging.ERROR,
-                    "the connection to %s ended: %s",
-                    endpoint,
-                    exc,
-                    exc_info=not isinstance(exc, AelfP2PError),
-                )
+            if order.done:
+                log_end(endpoint, exc)
             elif isinstance(exc, MalformedError):
                 raise ProtocolViolationError(f"{endpoint}: {exc}") from exc
             else:
                 raise
         finally:
-            self._scopes.pop(scope, None)
+            del self._orders[order]
 
     async def _run_channel(self, channel: RpcChannel, order: _Order) -> None:
         connections = self._connections
@@ -149,9 +157,7 @@ class DialedPeers:
         try:
             remote = self._check_reply(reply, channel, order)
         except HandshakeRefusedError as exc:
-            if connections.handshakes.came_back(
-                sent
-            ):  # all that the reply says is that it is refused
+            if connections.handshakes.came_back(sent):  # the reply says but that it is refused
                 raise OwnHandshakeError(
                     exc.code, f"{order.endpoint} is this node itself", sent.session_id
                 ) from exc
@@ -163,6 +169,7 @@ class DialedPeers:
         if connections.handshakes.use_stream_with(remote):
             await self._run_stream(channel, order, sent, remote)
         elif await connections.own_dial_stays(DialTimes.without_stream(sent.time_ns), remote):
+            self._raise_if_banned(order, remote)
             peer = connections.add_unary_peer(
                 channel, remote, sent, endpoint=order.endpoint, inbound=False
             )
@@ -181,7 +188,7 @@ class DialedPeers:
         and the channel did not (protocol §3.1, step 4)."""
         connections = self._connections
         metadata = {META_PUBLIC_KEY: connections.context.public_key.hex()}
-        rebuilt = False
+        least_age_s = connections.context.options.rebuild_after_s
         while True:
             with connections.own_dial(remote.public_key, sent) as dial:
                 if not await connections.own_dial_stays(connections.times_of(dial), remote):
@@ -192,15 +199,15 @@ class DialedPeers:
                         return
                     began = trio.current_time()
                     life = partial(_run_on, channel, peer)
-                    await self._run_peer(peer, life, order, rebuilt=rebuilt)
-            # What breaks at once again would break for ever.
-            is_old = trio.current_time() - began >= connections.context.options.rebuild_after_s
-            if self._closed or not (is_old and channel.is_open):
+                    await self._run_peer(peer, life, order)
+            # What breaks at once again would break for ever; the reconnection backs off.
+            if trio.current_time() - began < least_age_s or not channel.is_open or self._closed:
                 return
             if peer.close_reason is not CloseReason.LOST:
                 return
             log.info("rebuilding the stream to %s", peer.info)
-            rebuilt = True
+            least_age_s = min(2 * least_age_s, MAX_LEAST_AGE_S)
+            order.rebuilding = True
 
     async def _shake_hands(
         self,
@@ -244,6 +251,7 @@ class DialedPeers:
         times = connections.times_of(dial)
         if dial.gives_way or not await connections.own_dial_stays(times, remote):
             return None
+        self._raise_if_banned(order, remote)
         return connections.add_stream_peer(
             stream,
             remote,
@@ -257,12 +265,18 @@ class DialedPeers:
     def _check_reply(self, reply: bytes, channel: RpcChannel, order: _Order) -> ReceivedHandshake:
         context = self._connections.context
         remote = self._connections.handshakes.check_reply_untrusted(reply, channel)
-        host, key = order.endpoint.host, remote.public_key
+        order.public_key = remote.public_key
         if order.trusted:
-            context.bans.lift(key.hex())
-        if context.admission.refuse_dial(host, key, context.environment.wall_s()) is not None:
-            raise refused(RefusalReason.BANNED)
+            context.bans.lift(remote.public_key.hex())
+        self._raise_if_banned(order, remote)
         return remote
+
+    def _raise_if_banned(self, order: _Order, remote: ReceivedHandshake) -> None:
+        """A node may be banned at any moment of its dial."""
+        context = self._connections.context
+        now = context.environment.wall_s()
+        if context.admission.refuse_dial(order.endpoint.host, remote.public_key, now) is not None:
+            raise refused(RefusalReason.BANNED)
 
     async def _report_other(self, key: bytes, order: _Order) -> None:
         """Report the connection that stays instead of this dial, once it is ready."""
@@ -276,18 +290,14 @@ class DialedPeers:
         )
 
     async def _run_peer(
-        self,
-        peer: LivePeer,
-        life: Callable[[], Awaitable[None]],
-        order: _Order,
-        *,
-        rebuilt: bool = False,
+        self, peer: LivePeer, life: Callable[[], Awaitable[None]], order: _Order
     ) -> None:
-        """Confirm, report, and live with the peer until it is closed. A stream that is rebuilt is
+        """Confirm, report, and live with the peer until it is closed. A stream that was rebuilt is
         confirmed already.
 
         Reports nothing when the other side's dial took its place before the confirmation.
         """
+        rebuilt, order.rebuilding = order.rebuilding, False
         connected = False
         failure: AelfP2PError | None = None
         try:

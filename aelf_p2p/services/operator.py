@@ -62,12 +62,15 @@ class Operator:
         key; 0 bans neither. Raises MalformedError, MisuseError.
         """
         peer = self._find(subject)
+        was_there = peer is not None
         if peer is None:
             if isinstance(subject, bytes):
+                was_there = self._dialer.give_up(subject)
                 self._context.lost_peers.cancel(subject)
                 subjects = {subject.hex()}
             else:
                 endpoint = _endpoint(subject)
+                was_there = self._dialer.give_up(endpoint)
                 self._context.lost_peers.cancel_endpoint(endpoint)
                 subjects = set() if endpoint.is_loopback else {endpoint.host}
         else:
@@ -81,10 +84,9 @@ class Operator:
         if ban_s:
             for each in sorted(subjects):
                 self.ban(each, for_s=ban_s)
-        if peer is None:
-            return False
-        await peer.wait_closed()
-        return True
+        if peer is not None:
+            await peer.wait_closed()
+        return was_there
 
     def peers(self, *, with_metrics: bool = False) -> list[PeerReport]:
         """All peers, those that are not confirmed yet among them, oldest first."""

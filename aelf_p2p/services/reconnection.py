@@ -16,7 +16,6 @@ _FOR_GOOD = {
     HandshakeError.CHAIN_MISMATCH,
     HandshakeError.PROTOCOL_MISMATCH,
     HandshakeError.WRONG_SIGNATURE,
-    HandshakeError.REPEATED_CONNECTION,
 }
 
 
@@ -61,8 +60,8 @@ class Reconnector:
 
     def _is_final(self, entry: Reconnection, error: AelfP2PError) -> bool:
         """Whether there is no sense in trying again."""
-        if isinstance(error, OwnHandshakeError):
-            return True
         if entry.endpoint in self._context.boot_nodes:
             return False
+        if isinstance(error, OwnHandshakeError):
+            return True
         return isinstance(error, HandshakeRefusedError) and error.code in _FOR_GOOD

@@ -11,7 +11,7 @@ from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.envelope import META_PUBLIC_KEY
 from aelf_p2p.core.errors import AelfP2PError, HandshakeRefusedError, RefusalReason, TransportError
 from aelf_p2p.core.handshake import ReceivedHandshake
-from aelf_p2p.services.connections import Connections
+from aelf_p2p.services.connections import Connections, log_end
 from aelf_p2p.wire.methods import PING
 
 log = logging.getLogger(__name__)
@@ -55,29 +55,39 @@ class UnaryAcceptor:
         task_status: trio.TaskStatus[bytes],
     ) -> None:
         """A dialed-back connection, from its first byte to its last; starts with our answer."""
+        connections = self._connections
         accepted = False
         try:
             async with self._transport.dial(
-                endpoint, timeout_s=self._connections.context.options.dial_timeout_s
+                endpoint, timeout_s=connections.context.options.dial_timeout_s
             ) as channel:
                 await self._ping(channel)
-                if self._connections.context.pool.get(remote.public_key) is not None:
+                if connections.context.pool.get(remote.public_key) is not None:
                     raise refused(RefusalReason.REPEATED)  # our own dial was faster
-                sent = self._connections.handshakes.make(call)
-                peer = self._connections.add_unary_peer(
+                why = connections.refuse_place(call.caller.host, remote.public_key)
+                if why is not None:  # it may have been banned meanwhile
+                    raise refused(why)
+                sent = connections.handshakes.make(call)
+                peer = connections.add_unary_peer(
                     channel, remote, sent, endpoint=endpoint, inbound=True
                 )
                 accepted = True
                 task_status.started(sent.as_reply())
-                await self._connections.run_inbound(peer)
+                await connections.run_inbound(peer, call.caller)
         except HandshakeRefusedError:
+            accepted = True  # it answers there
             raise
-        except AelfP2PError as exc:
-            if not accepted:
+        except Exception as exc:
+            if accepted:
+                log_end(endpoint, exc)
+            elif isinstance(exc, AelfP2PError):
                 log.debug("dialing back to %s failed: %s", endpoint, exc)
-                self._dial_backs.failed(endpoint, trio.current_time())
                 raise refused(RefusalReason.UNREACHABLE) from exc
-            log.info("the connection to %s ended: %s", endpoint, exc)
+            else:
+                raise
+        finally:
+            if not accepted:  # also when the dialer did not wait
+                self._dial_backs.failed(endpoint, trio.current_time())
 
     async def _ping(self, channel: RpcChannel) -> None:
         """Once more at once when it fails, as each unary call; both within ``ping_timeout_s``."""

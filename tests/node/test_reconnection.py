@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import network_types_pb2 as types
 import pytest
 import trio
 from trio.testing import MockClock
@@ -24,7 +25,7 @@ from aelf_p2p.testing.conditions import ConditionedHub
 from aelf_p2p.testing.determinism import run_deterministic
 from aelf_p2p.testing.simulation import open_simulation
 from aelf_p2p.transports.memory import MemoryListener
-from tests.services.foreign import ForeignNode, open_test_node
+from tests.services.foreign import ForeignNode, ForeignServer, open_test_node
 from tests.services.support import EPOCH_NS, identity
 
 EXACT = NetworkOptions(worker_jitter=0)
@@ -240,17 +241,42 @@ async def test_a_node_of_another_chain_came_to_live_there(
         assert hub.dials_of("bob", lost_at) == attempts
 
 
-async def test_a_node_that_is_its_own_boot_node_dials_itself_once(
+async def test_a_node_that_is_its_own_boot_node_dials_itself_less_and_less(
     hub: WatchedHub, autojump_clock: MockClock
 ) -> None:
-    """As when all nodes of a network are given the same list."""
+    """As when all nodes of a network are given the same list. It does not stop: whoever answers at
+    a boot node's address could give our handshake back to us."""
     began = trio.current_time()
     async with open_test_node(hub, options=EXACT, boot_nodes=["node"]) as node:
         await node.wait_initialized()
         with pytest.raises(HandshakeRefusedError, match="this node itself"):
             await node.connect("node")
         await trio.sleep(10_000)
-        assert hub.dials_of("node", began) == []
+        assert hub.dials_of("node", began) == [60, 180, 420, 900, 1860, 3780, 7620]
+
+
+async def test_a_node_that_says_that_we_are_connected_is_dialed_again(
+    hub: WatchedHub, autojump_clock: MockClock
+) -> None:
+    """A C# node that has not noticed the loss says so, for up to a minute."""
+    answers = [types.REPEATED_CONNECTION] * 2
+
+    class Late(ForeignServer):
+        async def answer_handshake(self, request: bytes) -> bytes:
+            if len(self.calls) > 2 and answers:
+                return types.HandshakeReply(error=answers.pop()).SerializeToString()
+            return await super().answer_handshake(request)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Late(ForeignNode()).serve, hub)
+        async with open_test_node(hub, options=EXACT) as node:
+            await node.connect("foreign")
+            await trio.sleep(5)
+            hub.cut("node", "foreign")
+            await trio.sleep(500)
+            assert answers == []
+            assert len(node.peers()) == 1
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_turns_out_to_be_itself_is_dialed_once(

@@ -44,6 +44,8 @@ BLOCK, ANNOUNCEMENT, LIB, TRANSACTION = (
 )
 METADATA: Metadata = {"public-key": OUR_KEY.hex(), "session-id-bin": SESSIONS.theirs}
 CHAIN = make_chain(3)
+SELDOM = NetworkOptions(unary_call_period_s=1e6)
+"""What the peer says by itself would be in the way."""
 Handler = Callable[[IncomingCall], Awaitable[None]]
 
 
@@ -98,7 +100,10 @@ class Pair:
 
 @asynccontextmanager
 async def open_pair(
-    *, options: NetworkOptions | None = None, ready: bool = True, revision: int = 0
+    *,
+    options: NetworkOptions | None = None,
+    ready: bool = True,
+    inbound: bool = False,
 ) -> AsyncIterator[Pair]:
     hub, node = ConditionedHub(), OldNode()
     async with trio.open_nursery() as nursery:
@@ -112,12 +117,12 @@ async def open_pair(
         async with hub.transport("ours").dial(at, timeout_s=3) as channel:
             peer = UnaryPeer(
                 channel,
-                info=replace(make_info(revision), uses_stream=False),
+                info=replace(make_info(), uses_stream=False, inbound=inbound),
                 chain=_no_chain(),
                 bit=1,
                 sessions=SESSIONS,
                 environment=environment(),
-                options=options or NetworkOptions(),
+                options=options or SELDOM,
                 own_public_key=OUR_KEY,
             )
             if ready:
@@ -215,7 +220,7 @@ async def test_a_node_that_does_not_answer_is_unstable(autojump_clock: MockClock
         began = trio.current_time()
         with pytest.raises(PeerUnstableError, match=r"CheckHealth was not answered within 1 s"):
             await ask(pair.peer)
-        assert trio.current_time() - began == pytest.approx(2)
+        assert trio.current_time() - began == pytest.approx(1)  # both attempts
 
 
 async def test_a_lost_channel_ends_requests_and_peer(autojump_clock: MockClock) -> None:
@@ -469,7 +474,41 @@ async def test_a_node_that_stops_is_left(autojump_clock: MockClock) -> None:
     async with open_pair() as pair:
         pair.stop()
         await pair.peer.wait_closed()
-        assert pair.peer.close_reason in {CloseReason.DISCONNECTED_BY_PEER, CloseReason.LOST}
+        assert pair.peer.close_reason is CloseReason.LOST  # it has said no goodbye
+
+
+async def test_its_node_is_shown_our_session_at_once_and_each_minute(
+    autojump_clock: MockClock,
+) -> None:
+    """Where it dialed us, ours is a stranger's connection to it until then."""
+    for inbound, at_s in ((True, [0, 60, 120, 180]), (False, [60, 120, 180])):
+        async with open_pair(options=NetworkOptions(), inbound=inbound) as pair:
+            began = trio.current_time()
+            calls: list[float] = []
+
+            async def answer(
+                call: IncomingCall, calls: list[float] = calls, began: float = began
+            ) -> None:
+                calls.append(trio.current_time() - began)
+                assert call.metadata == METADATA
+                await call.stream.send_many([b""])
+
+            pair.node.scripts["CheckHealth"] = answer
+            for _ in range(20):  # whatever it says by itself
+                pair.peer.heard()
+                await trio.sleep(10)
+            assert calls == pytest.approx(at_s)
+
+
+async def test_what_is_in_a_senders_hand_counts_as_queued(autojump_clock: MockClock) -> None:
+    async with open_pair() as pair:
+        pair.node.scripts["TransactionBroadcastStream"] = _never
+        for _ in range(50):
+            pair.peer.enqueue(make_item(TRANSACTION, 60_000))
+        await wait_all_tasks_blocked()
+        of = pair.peer.statistics()
+        assert of.queued_transactions + of.sent.get(TRANSACTION, 0) == 50
+        assert of.queued_transactions > 0
 
 
 async def test_a_sign_of_life_beside_the_channel_counts(autojump_clock: MockClock) -> None:

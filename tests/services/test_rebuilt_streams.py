@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import network_types_pb2 as types
 import peer_service_pb2 as service
@@ -17,7 +18,7 @@ from aelf_p2p.node import Node
 from aelf_p2p.testing.conditions import ConditionedHub
 from aelf_p2p.wire import methods as m
 from tests.services.foreign import PORT, ForeignNode, ForeignServer, ForeignStream, open_test_node
-from tests.services.support import read_all
+from tests.services.support import identity, read_all
 
 FOREIGN = Endpoint("foreign", PORT)
 
@@ -76,6 +77,7 @@ async def test_a_broken_stream_is_made_anew(
         server.ends = ends
         [old] = node.peers()
         for count in (2, 3, 4):
+            await trio.sleep(10)  # the next has to live for longer each time
             with node.subscribe() as events:
                 server.break_stream()
                 await trio.sleep(1)
@@ -207,3 +209,84 @@ async def test_a_dial_that_crosses_it(
         await of_alice.check_health(timeout_s=2)
         await of_bob.check_health(timeout_s=2)
         assert len(hub.connections) == 1
+
+
+def the_stream(hub: ConditionedHub) -> Any:
+    [stream] = [
+        call
+        for connection in hub.connections
+        for call in connection.calls.values()
+        if call.method == m.REQUEST_BY_STREAM
+    ]
+    return stream
+
+
+def reset(hub: ConditionedHub) -> None:
+    error = CallFailedError(StatusCode.INTERNAL, "reset")
+    the_stream(hub).abort(error, error)
+
+
+async def test_a_second_connect_takes_nothing_from_it(autojump_clock: MockClock) -> None:
+    """The second dial's DoHandshake, which leads to no stream, is another connection's."""
+    hub = ConditionedHub(latency_s=0.02)
+    async with (
+        open_test_node(hub, "alice", 1) as alice,
+        open_test_node(hub, "bob", 2) as bob,
+    ):
+        peer = await alice.connect("bob")
+        await trio.sleep(5)
+        assert await alice.connect("bob") is peer
+        await trio.sleep(5)
+        reset(hub)
+        await trio.sleep(30)
+        [of_alice], [of_bob] = alice.peers(), bob.peers()
+        await of_alice.check_health(timeout_s=1)
+        await of_bob.check_health(timeout_s=1)
+
+
+async def test_a_flood_of_handshakes_takes_nothing_from_it(autojump_clock: MockClock) -> None:
+    hub = ConditionedHub(latency_s=0.02)
+    async with (
+        open_test_node(hub, "alice", 1) as alice,
+        open_test_node(hub, "bob", 2) as bob,
+    ):
+        await alice.connect("bob")
+        await trio.sleep(5)
+        stranger = ForeignNode(9, host="stranger")
+        async with stranger.dial(hub, Endpoint("bob", PORT)) as channel:
+            for number in range(1030):
+                stranger.identity = identity(100 + number)
+                changes = {"pubkey": stranger.identity.public_key}
+                assert (await stranger.do_handshake(channel, **changes)).error == 0
+        reset(hub)
+        await trio.sleep(30)
+        assert len(alice.peers()) == len(bob.peers()) == 1
+
+
+async def test_one_that_breaks_for_ever_is_rebuilt_less_and_less(autojump_clock: MockClock) -> None:
+    async with connected() as (node, server, _):
+        node.workers.reconnection.pause()
+        for _ in range(600):
+            await trio.sleep(1.1)
+            server.break_stream()
+        assert len(server.streams) <= 3
+        assert node.peers() == []
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+async def test_who_is_removed_meanwhile_does_not_come_back(
+    by_key: bool, autojump_clock: MockClock
+) -> None:
+    async with connected() as (node, server, hub):
+        hub.set_latency("node", "foreign", 0.3)
+        server.break_stream()
+        await trio.sleep(0.2)
+        assert node.peers() == []
+        if by_key:
+            assert await node.disconnect(server.node.key)
+        else:
+            assert await node.operator.remove(FOREIGN, ban_s=0)
+        await trio.sleep(3600)
+        assert node.peers() == []
+        assert not hub.connections
+        assert not await node.disconnect(server.node.key)

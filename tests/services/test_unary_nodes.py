@@ -32,9 +32,12 @@ from aelf_p2p.core.network_events import (
 )
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason
-from aelf_p2p.node import Node
+from aelf_p2p.node import Node, open_node
 from aelf_p2p.services.events import Event
 from aelf_p2p.testing.conditions import ConditionedHub
+from aelf_p2p.transports.grpc import GrpcTransport
+from aelf_p2p.transports.net.limits import WireLimits
+from aelf_p2p.transports.tcp import TcpTransport
 from aelf_p2p.wire import methods as m
 from tests.services.foreign import PORT, ForeignNode, ForeignServer, open_test_node
 from tests.services.support import identity, make_chain, make_transaction, read_all, stored
@@ -388,3 +391,110 @@ async def test_a_kind_has_two_streams_at_most(autojump_clock: MockClock) -> None
             for stream in (second, fourth):
                 await stream.send_eof()
                 assert await stream.receive_many() == [b""]
+
+
+class SlowPong(ForeignServer):
+    """Answers a ping after a second, and counts them."""
+
+    pings = 0
+    delay_s = 1.0
+
+    async def handle(self, call: IncomingCall) -> None:
+        if call.method != m.PING:
+            await super().handle(call)
+            return
+        self.pings += 1
+        await call.stream.receive_many()
+        await trio.sleep(self.delay_s)
+        await call.stream.send_many([b""])
+
+
+@pytest.mark.parametrize("what", ["key", "host"])
+async def test_who_is_banned_while_it_is_dialed_back_stays_out(
+    what: str, autojump_clock: MockClock
+) -> None:
+    hub = ConditionedHub(latency_s=0.02)
+    foreign = ForeignNode(3, node_version=OLD)
+    async with two_nodes(hub=hub) as (_, bob), trio.open_nursery() as nursery:
+        await nursery.start(SlowPong(foreign).serve, hub)
+
+        async def ban() -> None:
+            await trio.sleep(0.5)
+            bob.operator.ban(foreign.key if what == "key" else "foreign", for_s=3600)
+
+        nursery.start_soon(ban)
+        async with foreign.dial(hub, BOB) as channel:
+            reply = await foreign.do_handshake(channel)
+        assert reply.error == types.CONNECTION_REFUSED
+        assert not list(bob._context.pool)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_dial_back_that_its_dialer_gives_up_counts_too(autojump_clock: MockClock) -> None:
+    """Else whoever hangs up in time could have any of its host's ports tried, without end."""
+    hub = ConditionedHub(latency_s=0.02)
+    server = SlowPong(ForeignNode(3, node_version=OLD))
+    server.delay_s = 100
+    async with two_nodes(hub=hub), trio.open_nursery() as nursery:
+        await nursery.start(server.serve, hub)
+        for number in range(40):
+            foreign = ForeignNode(10 + number, node_version=OLD)
+            with trio.move_on_after(0.5):
+                async with foreign.dial(hub, BOB) as channel:
+                    await foreign.do_handshake(channel)
+        assert server.pings == LOCAL.max_failed_dial_backs
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_fault_of_ours_ends_that_connection_and_not_the_node(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two_nodes() as (alice, bob):
+
+        def fail(*arguments: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        sync = bob._dialer._connections._sync
+        monkeypatch.setattr(sync, "announced", fail)
+        await alice.connect(BOB)
+        await trio.sleep(1)
+        assert "a bug" in caplog.text
+        assert bob.peers() == []
+        monkeypatch.undo()
+        await trio.sleep(120)
+        await peers_of(alice, bob)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "tcp"])
+@pytest.mark.parametrize("versions", PAIRS)
+async def test_quiet_nodes_stay_connected_over_sockets(
+    versions: tuple[str, str], transport: str
+) -> None:
+    """The channel of the one that dialed back is a stranger's at first, and strangers go."""
+    limits = WireLimits(stranger_timeout_s=0.3)
+    make: Any = GrpcTransport if transport == "grpc" else TcpTransport
+    arguments: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "options": LOCAL}
+    with trio.fail_after(20):
+        async with (
+            open_node(
+                identity=identity(1),
+                transport=make(limits=limits),
+                node_version=versions[0],
+                **arguments,
+            ) as alice,
+            open_node(
+                identity=identity(2),
+                transport=make(limits=limits),
+                node_version=versions[1],
+                **arguments,
+            ) as bob,
+        ):
+            for node in alice, bob:
+                node.workers.discovery.pause()
+            to_bob = await alice.connect(bob.endpoint)
+            to_alice = await bob._context.pool.wait_ready(alice.public_key)
+            with trio.move_on_after(1.0):
+                await to_alice.wait_closed()
+            assert to_bob.close_reason is to_alice.close_reason is None
+            await to_alice.check_health(timeout_s=5)
+            await to_bob.check_health(timeout_s=5)

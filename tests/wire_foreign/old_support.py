@@ -63,6 +63,10 @@ async def old_connection(
         else:
             back = await in_thread(foreign.connect, node.endpoint.port)
             await wait_event(events, PeerConnected)
+            # Our own connection to it is a stranger's until then.
+            await in_thread(
+                foreign.server.calls.wait_for, lambda call: call.method == "CheckHealth"
+            )
             [peer] = node.peers()
         assert isinstance(back, ForeignUnaryPeer)
         yield OldConnection(node, peer, foreign, back, events)
