@@ -74,6 +74,10 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+seed = whole_number(0, 2**63 - 1)
+"""Of whatever is to be random, and the same another time."""
+
+
 def _shown(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from aelf_p2p.chain.block_maker import BLOCK_INTERVAL_NS
-from aelf_p2p.ops.arguments import Commands, whole_number
+from aelf_p2p.ops.arguments import Commands, seed, whole_number
 from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
 from aelf_p2p.ops.figures import median_and_p99
 from aelf_p2p.ops.output import say, tell
@@ -23,7 +23,6 @@ FASTEST_S, SLOWEST_S = 0.02, 0.2
 BLOCK_INTERVAL_S = BLOCK_INTERVAL_NS / 1e9
 SETTLING_S = 30.0
 PROGRESS_LINES = 10
-MAX_SEED = 2**63 - 1
 
 
 def add_parser(commands: Commands) -> None:
@@ -52,7 +51,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=whole_number(0, MAX_SEED),
+        type=seed,
         default=1,
         metavar="N",
         help="of all randomness (1)",

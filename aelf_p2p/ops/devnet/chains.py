@@ -46,16 +46,21 @@ async def read_chain(directory: Path) -> StoredChain:
     )
 
 
+def compare_tips(chains: Sequence[StoredChain], height: int, faults: list[str]) -> str:
+    """All chains are to be one, of a height; tells what they are."""
+    tips = {chain.tip for chain in chains}
+    heights = sorted(chain.height for chain in chains)
+    if len(tips) == 1 and heights[0] == height:
+        return f"{len(chains)} at height {height}, tip {chains[0].tip.hex()}"
+    faults.append(f"the chains have {len(tips)} tips, their heights are {heights}")
+    return f"{len(tips)} different ones"
+
+
 def compare(
     chains: Sequence[StoredChain], blocks: int, known_ids: frozenset[bytes], report: Report
 ) -> None:
     """All chains are to be one, with all blocks, and with the transactions by their known ids."""
-    tips = {chain.tip for chain in chains}
-    heights = sorted(chain.height for chain in chains)
-    report.chains = f"{len(chains)} at height {heights[0]}, tip {chains[0].tip.hex()}"
-    if len(tips) != 1 or heights[0] != blocks:
-        report.chains = f"{len(tips)} different ones"
-        report.faults.append(f"the chains have {len(tips)} tips, their heights are {heights}")
+    report.chains = compare_tips(chains, blocks, report.faults)
     everywhere = frozenset.intersection(*(chain.transaction_ids for chain in chains))
     anywhere = frozenset.union(*(chain.transaction_ids for chain in chains))
     found, missing = len(everywhere & known_ids), len(known_ids - everywhere)

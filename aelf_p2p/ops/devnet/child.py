@@ -17,6 +17,7 @@ from aelf_p2p.contracts import Peer
 from aelf_p2p.core.errors import AelfP2PError
 from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.kernel_events import BlockAccepted, TransactionAccepted
+from aelf_p2p.core.network_events import PeerConnected
 from aelf_p2p.core.single_error import each_error
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.node import Node
@@ -69,7 +70,7 @@ async def _obey_driver(options: argparse.Namespace, identity: Identity) -> None:
         with node.subscribe() as events:
             tell(listening_line(node))
             nursery.start_soon(_tell_status, node)
-            nursery.start_soon(_tell_accepted, events)
+            nursery.start_soon(_tell_events, events)
             await _obey(Lines(commands), node, identity)
             nursery.cancel_scope.cancel()
 
@@ -86,9 +87,11 @@ async def _obey(commands: Lines, node: Node, identity: Identity) -> None:
                 kernel.submit_transaction(Transaction.parse_untrusted(bytes.fromhex(raw)))
 
 
-async def _tell_accepted(events: Subscription) -> None:
+async def _tell_events(events: Subscription) -> None:
     async for event in events:
         match event:
+            case PeerConnected(peer) if not peer.inbound:
+                _tell("dialed")
             case TransactionAccepted(transaction):
                 _tell("transaction", id=transaction.id.hex())
             case BlockAccepted(block):
@@ -115,6 +118,7 @@ async def _tell_status(node: Node) -> None:
             )
         status = Status(
             height=node.store.status.best_height,
+            tip=node.store.status.best_hash.hex(),
             peers=len(node.peers()),
             queued=queued,
             acknowledged=sum(acknowledged for acknowledged, _ in counted.values()),

@@ -1,24 +1,21 @@
 """``aelf-p2p devnet``: real nodes as processes, over real sockets, following one chain."""
 
 import argparse
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 
-from aelf_p2p.core.errors import AelfP2PError, MisuseError
+from aelf_p2p.core.errors import AelfP2PError
 from aelf_p2p.core.single_error import each_error
-from aelf_p2p.ops.arguments import Commands, named_path, seconds, whole_number
+from aelf_p2p.ops.arguments import Commands, seconds, whole_number
 from aelf_p2p.ops.devnet.chains import compare, read_chain
+from aelf_p2p.ops.devnet.directory import add_data, open_directory
 from aelf_p2p.ops.devnet.processes import NodeProcess, open_devnet
 from aelf_p2p.ops.devnet.report import Report
 from aelf_p2p.ops.devnet.scenario import Plan, drive
 from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
 from aelf_p2p.ops.node_options import add_transport
-from aelf_p2p.ops.output import OutputError, say, tell
+from aelf_p2p.ops.output import say, tell
 from aelf_p2p.ops.real_transactions import real_transactions
 from aelf_p2p.ops.signals import Ending, ended_by_signals
 from aelf_p2p.testing.vectors import load_vectors
@@ -57,55 +54,19 @@ def add_parser(commands: Commands) -> None:
         help="the pause before each block (0.25)",
     )
     add_transport(parser)
-    parser.add_argument(
-        "--data",
-        type=named_path,
-        metavar="DIR",
-        help="a new directory for the nodes' keys, data and logs; without it they are in a "
-        "temporary one, which is left behind only when something goes wrong",
-    )
+    add_data(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the network, print what happens, and return the exit status."""
     report = Report()
-    with _directory(options.data, report) as directory, ended_by_signals() as ending:
+    with open_directory(options.data, report.faults) as directory, ended_by_signals() as ending:
         trio.run(_run, options, directory, report, ending)
     if ending.by is not None:
         say("interrupted")
         return of_signal(ending.by)
     return FAILED if report.faults else DONE
-
-
-@contextmanager
-def _directory(path: Path | None, report: Report) -> Iterator[Path]:
-    """A new directory; a temporary one goes at the end, unless something went wrong in it."""
-    directory = _make_directory(path)
-    is_left = True
-    try:
-        yield directory
-        is_left = bool(report.faults)
-    except (KeyboardInterrupt, OutputError):
-        is_left = False
-        raise
-    finally:
-        if is_left:
-            say(f"the nodes' data and logs are in {directory}")
-        elif path is None:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-def _make_directory(path: Path | None) -> Path:
-    try:
-        if path is None:
-            return Path(tempfile.mkdtemp(prefix="aelf-p2p-devnet-"))
-        path.mkdir(parents=True)
-    except FileExistsError as error:
-        raise MisuseError(f"{path}: exists already; the nodes need a new directory") from error
-    except OSError as error:
-        raise MisuseError(f"{path or 'a temporary directory'}: {error.strerror}") from error
-    return path
 
 
 async def _run(

@@ -1,9 +1,11 @@
 """What the nodes of a devnet and their driver tell each other: JSON, a line each, over pipes.
 
-A node begins with the line that ``aelf-p2p run`` prints when it listens. Then come, the last two
-for what it accepts,
+A node begins with the line that ``aelf-p2p run`` prints when it listens. Then come, the second for
+a peer that it has dialed, the last two for what it accepts,
 
-    {"event": "status", "height": 7, "peers": 2, "queued": 0, "acknowledged": 51, "lost": 0}
+    {"event": "status", "height": 7, "tip": hex, "peers": 2, "queued": 0, "acknowledged": 51,
+     "lost": 0}
+    {"event": "dialed"}
     {"event": "transaction", "id": hex}
     {"event": "block", "height": 8, "hash": hex, "made_ns": unix nanoseconds, "at_ns": likewise}
 
@@ -30,6 +32,8 @@ class Status:
 
     height: int = 0
     """Of its best chain."""
+    tip: str = ""
+    """The hash of that chain's last block, in hex; empty when it has accepted a block since."""
     peers: int = 0
     queued: int = 0
     """Broadcasts that wait for its peers."""

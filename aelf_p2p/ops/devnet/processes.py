@@ -1,10 +1,11 @@
 """The driver's side of a devnet: its nodes' processes, and what they have told."""
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class NodeProcess:
         self.status = Status()
         self.opened_at_height = 0
         """What its chain had when its process began."""
+        self.dialed_peers = 0
+        """How often a peer was connected that it had dialed."""
         self.transaction_ids: set[str] = set()
         """Of those that it has accepted, in hex."""
         self.propagation_s: dict[str, float] = {}
@@ -123,18 +126,23 @@ class NodeProcess:
                 self.address = address
             case {"event": "status", **told}:
                 status = Status(**told)
+                # all blocks that it accepts are told, those before this status maybe after it
+                height = self.status.height if self.is_up else status.height
                 self.status = replace(
                     status,
-                    # all blocks that it accepts are told
-                    height=self.status.height if self.is_up else status.height,
+                    height=height,
+                    tip=status.tip if status.height == height else "",
                     acknowledged=status.acknowledged + self._before.acknowledged,
                     lost=status.lost + self._before.lost,
                 )
+            case {"event": "dialed"}:
+                self.dialed_peers += 1
             case {"event": "transaction", "id": transaction_id}:
                 self.transaction_ids.add(transaction_id)
             case {"event": "block", "height": height, "hash": block_hash, **times}:
                 self.propagation_s.setdefault(block_hash, (times["at_ns"] - times["made_ns"]) / 1e9)
-                self.status = replace(self.status, height=max(height, self.status.height))
+                if height > self.status.height:
+                    self.status = replace(self.status, height=height, tip="")
         self._tell()
 
     def _tell(self) -> None:
@@ -169,6 +177,10 @@ class NodeProcess:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self._wait_down()
             raise self._is_down() from None
+
+    async def wait_told(self) -> None:
+        """Wait until it tells anything, or ends; how things stand it tells four times a second."""
+        await self._told.wait()
 
     async def wait_height(self, height: int, *, timeout_s: float) -> None:
         """Wait until its chain has a height. Raises DevnetError when it ends, or takes too long."""
@@ -210,6 +222,16 @@ class NodeProcess:
         self._running().kill()
         self._may_end = True
         await self._wait_down()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT when the block ends, however it does."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> float:
         """Ask it to end, as SIGTERM does; returns the seconds that it took.
@@ -263,14 +285,30 @@ class Devnet:
 
         Raises DevnetError when it does not come up in time.
         """
+        await self.start_at(index, [self.nodes[other].address for other in boot_nodes])
+
+    async def start_at(self, index: int, addresses: Sequence[str]) -> None:
+        """The same, with the addresses of its boot nodes."""
         node = self.nodes[index]
-        addresses = [self.nodes[other].address for other in boot_nodes]
         with trio.move_on_after(START_TIMEOUT_S) as waiting:
             await self._nursery.start(node.live, addresses)
         if waiting.cancelled_caught:
             raise DevnetError(
                 f"{node} did not come up within {START_TIMEOUT_S:g} s (log: {node.log})"
             )
+
+    async def stop(self) -> float:
+        """Ask all to end at once, as when a machine is shut down; returns how many seconds the last
+        one took. Raises DevnetError as each node's ``stop``."""
+        took_s: list[float] = []
+
+        async def stop(node: NodeProcess) -> None:
+            took_s.append(await node.stop())
+
+        async with trio.open_nursery() as nursery:
+            for node in self.nodes:
+                nursery.start_soon(stop, node)
+        return max(took_s)
 
 
 @asynccontextmanager

@@ -50,19 +50,19 @@ class Report:
         tell("failed" if self.faults else "ok")
 
 
-def print_heading(nodes: Sequence[NodeProcess]) -> None:
-    """Name the columns of the progress."""
+def heading(nodes: Sequence[NodeProcess]) -> str:
+    """The names of the progress's columns."""
     wide = 5 * min(len(nodes), MOST_COLUMNS)
-    tell(f"{'time':>7}  {'heights':>{wide}}  {'peers':>{wide}}  queued  delivered")
+    return f"{'time':>7}  {'heights':>{wide}}  {'peers':>{wide}}  queued  delivered"
 
 
-def print_progress(nodes: Sequence[NodeProcess], elapsed_s: float) -> None:
+def progress(nodes: Sequence[NodeProcess], elapsed_s: float) -> str:
     """One line: the height and the peers of each node, what waits in queues, and deliveries."""
     heights = _columns([node.status.height if node.is_up else None for node in nodes])
     peers = _columns([node.status.peers if node.is_up else None for node in nodes])
     queued = sum(node.status.queued for node in nodes if node.is_up)
     delivered = sum(node.status.acknowledged for node in nodes)
-    tell(f"{elapsed_s:6.1f}s  {heights}  {peers}  {queued:6d}  {delivered:9d}")
+    return f"{elapsed_s:6.1f}s  {heights}  {peers}  {queued:6d}  {delivered:9d}"
 
 
 def _columns(values: Sequence[int | None]) -> str:

@@ -8,7 +8,7 @@ import trio
 
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.ops.devnet.processes import Devnet
-from aelf_p2p.ops.devnet.report import Report, print_heading, print_progress
+from aelf_p2p.ops.devnet.report import Report, heading, progress
 from aelf_p2p.ops.output import tell
 
 PRODUCER = 0
@@ -58,23 +58,23 @@ async def drive(network: Devnet, plan: Plan, report: Report) -> None:
     for index in range(plan.late):
         neighbours = 1 if index in (0, plan.late - 1) else 2  # the late one will close the ring
         await network.nodes[index].wait_peers(neighbours, timeout_s=CONNECTING_S)
-    print_heading(network.nodes)
+    tell(heading(network.nodes))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_show_progress, network, began)
         await _grow_chain(network, plan, report)
         for node in network.nodes:
             await node.wait_height(plan.blocks, timeout_s=SETTLING_S)
         nursery.cancel_scope.cancel()
-    print_progress(network.nodes, trio.current_time() - began)
+    tell(progress(network.nodes, trio.current_time() - began))
     report.expected_deliveries = plan.blocks * len(plan.steady)
     for index in plan.steady:
         report.propagation_s += network.nodes[index].propagation_s.values()
-    await _stop_all(network, report)
+    report.stopped = f"all with status 0, within {await network.stop():.2f} s"
 
 
 async def _show_progress(network: Devnet, began: float) -> None:
     while True:
-        print_progress(network.nodes, trio.current_time() - began)
+        tell(progress(network.nodes, trio.current_time() - began))
         await trio.sleep(PROGRESS_PERIOD_S)
 
 
@@ -132,16 +132,3 @@ async def _come_back(network: Devnet, plan: Plan, report: Report) -> str:
             f"{victim.opened_at_height}"
         )
     return f"opened again at height {victim.opened_at_height}, {caught_up}"
-
-
-async def _stop_all(network: Devnet, report: Report) -> None:
-    """All at once, as when a machine is shut down."""
-    took_s: list[float] = []
-
-    async def stop(index: int) -> None:
-        took_s.append(await network.nodes[index].stop())
-
-    async with trio.open_nursery() as nursery:
-        for node in network.nodes:
-            nursery.start_soon(stop, node.index)
-    report.stopped = f"all with status 0, within {max(took_s):.2f} s"

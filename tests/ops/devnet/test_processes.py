@@ -132,6 +132,53 @@ async def test_processes_that_are_told_of_each_other_are_peers(tmp_path: Path) -
         await network.start(1, [0])
         for node in nodes:
             await node.wait_peers(1, timeout_s=WAIT_S)
+        with trio.fail_after(WAIT_S):
+            while (nodes[0].dialed_peers, nodes[1].dialed_peers) != (0, 1):
+                await nodes[1].wait_told()
+            await nodes[1].mine()
+            [tip] = nodes[1].propagation_s
+            while [node.status.tip for node in nodes] != [tip, tip]:
+                await nodes[0].wait_told()
+        assert await network.stop() < WAIT_S
+        assert not any(node.is_up for node in nodes)
+
+
+async def test_a_process_that_is_paused_says_nothing_until_it_goes_on(tmp_path: Path) -> None:
+    node = NodeProcess(0, tmp_path, [])
+    async with open_devnet([node]) as network:
+        await network.start(0, [])
+        [pid] = pids_of(tmp_path)
+        with trio.fail_after(WAIT_S):
+            with node.paused():
+                await trio.to_thread.run_sync(wait_stopped, pid, abandon_on_cancel=True)
+            await node.mine()
+            with node.paused():
+                await node.kill()  # which goes through
+        with pytest.raises(DevnetError, match="node 0 has ended: status -9"), node.paused():
+            pass
+
+
+def wait_stopped(pid: int) -> None:
+    """Until a child is stopped; it stays one to be waited for."""
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
+async def test_a_tip_is_known_once_it_is_told_after_its_block(tmp_path: Path) -> None:
+    """Both come from tasks of their own, in either order."""
+    node = NodeProcess(0, tmp_path, [])
+    node._process = object()  # type: ignore[assignment]
+    block = {"event": "block", "hash": "bb", "made_ns": 0, "at_ns": 1}
+    node._note({"event": "status", "height": 0, "tip": "aa"})
+    assert node.status == Status(height=0, tip="aa")
+    node._note(block | {"height": 1})
+    assert node.status == Status(height=1, tip="")
+    node._note({"event": "status", "height": 0, "tip": "aa"})
+    assert node.status == Status(height=1, tip="")
+    node._note({"event": "status", "height": 1, "tip": "bb"})
+    node._note(block | {"height": 1, "hash": "fork"})
+    assert node.status == Status(height=1, tip="bb")
+    node._note({"event": "status", "height": 2, "tip": "cc"})
+    assert node.status == Status(height=1, tip="")
 
 
 async def test_one_that_does_not_come_up_in_time(

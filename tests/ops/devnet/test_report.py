@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aelf_p2p.ops.devnet.messages import Status
-from aelf_p2p.ops.devnet.report import Report, print_heading, print_progress
+from aelf_p2p.ops.devnet.report import Report, heading, progress
 
 
 @dataclass
@@ -27,27 +27,23 @@ UP = Status(height=12, peers=2, queued=3, acknowledged=40, lost=1)
 BEHIND = Status(height=5, peers=1, queued=0, acknowledged=2)
 
 
-def test_a_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_of_progress() -> None:
     nodes = places(UP, None, BEHIND)
-    print_heading(nodes)
-    print_progress(nodes, 12.345)
-    heading, line = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["time", "heights", "peers", "queued", "delivered"]
+    names, line = heading(nodes), progress(nodes, 12.345)
+    assert names.split() == ["time", "heights", "peers", "queued", "delivered"]
     assert line.split() == ["12.3s", "12", "-", "5", "2", "-", "1", "3", "142"]
     for column, last in (("heights", "5"), ("peers", "1"), ("queued", "3"), ("delivered", "142")):
-        end = heading.index(column) + len(column)
+        end = names.index(column) + len(column)
         assert line[:end].split()[-1] == last
         assert line[end : end + 1].strip() == ""
 
 
-def test_a_line_of_progress_of_many_nodes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_of_progress_of_many_nodes() -> None:
     nodes = places(*[UP] * 6, BEHIND, None, *[UP] * 3)
-    print_heading(nodes)
-    print_progress(nodes, 1.0)
-    heading, line = capsys.readouterr().out.splitlines()
+    names, line = heading(nodes), progress(nodes, 1.0)
     assert line.split() == ["1.0s", "5", "to", "12", "1", "to", "2", "27", "462"]
-    assert line[: heading.index("heights") + 7].endswith(" 5 to 12")
-    assert len(line) == len(heading) <= 140
+    assert line[: names.index("heights") + 7].endswith(" 5 to 12")
+    assert len(line) == len(names) <= 140
 
 
 def summary(report: Report, *statuses: Status | None, capsys: pytest.CaptureFixture[str]) -> str:
