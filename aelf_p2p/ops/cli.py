@@ -16,9 +16,10 @@ from aelf_p2p.ops.arguments import Parser, TellVersion
 from aelf_p2p.ops.devnet import command as devnet
 from aelf_p2p.ops.exit_status import FAILED, WRONGLY_CALLED, of_signal
 from aelf_p2p.ops.output import drop_unwritten, say
+from aelf_p2p.ops.perturb import command as perturb
 from aelf_p2p.ops.signals import ignore_signals, interrupted_by_signals
 
-COMMANDS = (run, keygen, make_chain, devnet, simulate)
+COMMANDS = (run, keygen, make_chain, devnet, perturb, simulate)
 
 _CALLERS_OWN = (MisuseError, MalformedError, KeyFileError, StoreError)
 """Errors of arguments and files that a command was given."""

@@ -20,7 +20,7 @@ from aelf_p2p.ops import cli, keygen
 from aelf_p2p.testing.simulation import Simulation
 from tests.ops.processes import PROGRAM, start
 
-COMMANDS = ["run", "keygen", "make-chain", "devnet", "simulate"]
+COMMANDS = ["run", "keygen", "make-chain", "devnet", "perturb", "simulate"]
 
 
 def leave(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -80,6 +80,10 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
         (["run", "--eph"], "aelf-p2p run: one of the arguments --key --ephemeral-key is required"),
         (["devnet", "--nodes", "3"], "aelf-p2p devnet: argument --nodes: 3 is not between 4 and"),
         (
+            ["perturb", "--faults", "3"],
+            "aelf-p2p perturb: argument --faults: 3 is not between 4 and 10000",
+        ),
+        (
             ["devnet", "--block-interval", "nan"],
             "aelf-p2p devnet: argument --block-interval: 'nan' is not a number of seconds",
         ),
@@ -101,6 +105,7 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
                 ("keygen", ["--out", "node.key"]),
                 ("make-chain", ["--ephemeral-key", "--count", "1", "--out", "chain"]),
                 ("devnet", []),
+                ("perturb", []),
                 ("simulate", []),
             ]
         ),
