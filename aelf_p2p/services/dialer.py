@@ -106,8 +106,8 @@ class DialedPeers:
                 order.scope.cancel()
 
     def give_up(self, subject: Endpoint | bytes) -> bool:
-        """End a connection, to an endpoint or a key, whose stream is being rebuilt. False when there
-        is none."""
+        """End a connection, to an endpoint or a key, whose stream is being rebuilt. False when
+        there is none."""
         orders = [
             order
             for order in self._orders
