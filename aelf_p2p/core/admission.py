@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aelf_p2p.core.bans import BanList
-from aelf_p2p.core.endpoint import is_loopback_host
+from aelf_p2p.core.endpoint import counted_host, is_loopback_host
 from aelf_p2p.core.errors import HandshakeRefusedError, RefusalReason
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.wire import HandshakeError
@@ -40,6 +40,8 @@ class PoolCount:
 class Admission:
     """Decides who comes in; holds the marks of handshakes under way, which count for their host.
 
+    What one host is, ``counted_host`` says.
+
     Half of the places are for peers that dial us, so that a crowd of them does not cut us off from
     those that we choose. Beside them a full pool has ``max_guests`` places from which a peer is
     sent off after ``guest_s``: so a newcomer can ask even a full node for others.
@@ -65,7 +67,7 @@ class Admission:
 
         Yields False, and marks nothing, when the same handshake is under way already.
         """
-        mark = (host, public_key)
+        mark = (counted_host(host), public_key)
         if mark in self._handshaking:
             yield False
             return
@@ -84,11 +86,12 @@ class Admission:
         """
         if self._bans.find(host, public_key, now) is not None:
             return RefusalReason.BANNED
-        others = [mark for mark in self._handshaking if mark != (host, public_key)]
+        counted = counted_host(host)
+        others = [mark for mark in self._handshaking if mark != (counted, public_key)]
         if self._beyond_room(count, len(others)) >= self._max_guests:
             return RefusalReason.POOL_FULL
         if self._max_per_host and not is_loopback_host(host):
-            marked = sum(1 for other_host, _ in others if other_host == host)
+            marked = sum(1 for other_host, _ in others if other_host == counted)
             if count.on_host + marked >= self._max_per_host:
                 return RefusalReason.HOST_FULL
         return None

@@ -7,7 +7,7 @@ nobody answered several times rests.
 
 from collections import OrderedDict
 
-from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.endpoint import Endpoint, counted_host
 from aelf_p2p.core.errors import RefusalReason
 from aelf_p2p.core.options import NetworkOptions
 
@@ -15,7 +15,9 @@ MAX_HOSTS = 1024
 
 
 class DialBacks:
-    """Counts the dial-backs that failed, by host: of at most MAX_HOSTS, those that failed last."""
+    """Counts the dial-backs that failed, by host: of at most MAX_HOSTS, those that failed last.
+
+    What one host is, ``counted_host`` says."""
 
     def __init__(self, options: NetworkOptions) -> None:
         self._private = options.dial_private
@@ -27,14 +29,15 @@ class DialBacks:
         """Why an endpoint is not dialed at monotonic time ``now``; None when it may be."""
         if not (self._private or endpoint.is_global):
             return RefusalReason.PRIVATE
-        _, count = self._recent(endpoint.host, now)
+        _, count = self._recent(counted_host(endpoint.host), now)
         return RefusalReason.UNREACHABLE if count >= self._most else None
 
     def failed(self, endpoint: Endpoint, now: float) -> None:
         """It was dialed, and did not answer."""
-        since, count = self._recent(endpoint.host, now)
-        self._failed[endpoint.host] = since, count + 1
-        self._failed.move_to_end(endpoint.host)
+        host = counted_host(endpoint.host)
+        since, count = self._recent(host, now)
+        self._failed[host] = since, count + 1
+        self._failed.move_to_end(host)
         if len(self._failed) > MAX_HOSTS:
             self._failed.popitem(last=False)
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.endpoint import Endpoint, counted_host
 from aelf_p2p.core.network_state import KnownNode
 
 MAX_AVOIDED = 1024
@@ -15,9 +15,10 @@ class DiscoveryTable:
     """At most ``capacity`` nodes that answered a ping, one entry an endpoint.
 
     A newcomer takes the place of an unavailable node, the one not seen for longest; when there is
-    none it is not taken in. Of one host there are at most ``per_host``, loopback excepted, so that
-    none fills the table alone. Beside the nodes it holds at most ``MAX_AVOIDED`` endpoints that are
-    to be left alone, some for a while; of more, the one that came first is forgotten.
+    none it is not taken in. Of one host, as ``counted_host`` has it, there are at most
+    ``per_host``, loopback excepted, so that none fills the table alone. Beside the nodes it holds
+    at most ``MAX_AVOIDED`` endpoints that are to be left alone, some for a while; of more, the one
+    that came first is forgotten.
     """
 
     def __init__(
@@ -112,7 +113,8 @@ class DiscoveryTable:
         """Whether there is a place for one more, if need be that of an unavailable node."""
         rivals = list(self._nodes.values())
         if not newcomer.is_loopback:
-            on_host = [node for node in rivals if node.endpoint.host == newcomer.host]
+            counted = counted_host(newcomer.host)
+            on_host = [node for node in rivals if counted_host(node.endpoint.host) == counted]
             if len(on_host) >= self._per_host:
                 return self._forget_unavailable(on_host)
         return len(rivals) < self._capacity or self._forget_unavailable(rivals)

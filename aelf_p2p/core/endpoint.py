@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from aelf_p2p.core.errors import MalformedError, MisuseError
@@ -21,6 +22,8 @@ _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 # RFC 4291, section 2.4. Outside of it are NAT64 addresses and other disguises of IPv4 ones.
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+
+_COUNTED_BITS = 64
 
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -124,6 +127,21 @@ def is_loopback_host(host: str) -> bool:
     """Whether ``host`` is a loopback address, in any spelling. A name never is. Never raises."""
     address = _address(normalise_host(host))
     return address is not None and address.is_loopback
+
+
+@lru_cache(maxsize=4096)  # tables ask for all their entries each time
+def counted_host(host: str) -> str:
+    """What counts as one host wherever hosts are limited or banned. Never raises.
+
+    An IPv4 address and a name are each one, and so is ``::1``. Of IPv6 addresses a whole /64 is,
+    written ``2001:db8::/64``: it is the least that a customer is given, so whoever has one address
+    has 2**64. What this gives, it gives again for itself.
+    """
+    normal = normalise_host(host)
+    address = _address(normal)
+    if not isinstance(address, ipaddress.IPv6Address) or address.is_loopback:
+        return normal
+    return str(ipaddress.IPv6Network((int(address), _COUNTED_BITS), strict=False))
 
 
 def _address(host: str) -> _IPAddress | None:

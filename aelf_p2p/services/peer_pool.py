@@ -6,7 +6,7 @@ import trio
 
 from aelf_p2p.contracts import LivePeer
 from aelf_p2p.core.admission import PoolCount
-from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.endpoint import Endpoint, counted_host
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.peer_info import PeerStatus
 
@@ -72,8 +72,9 @@ class PeerPool:
             for key, peer in self._peers.items()
             if key != public_key and peer.status is not PeerStatus.CLOSED
         ]
+        counted = counted_host(host)
         return PoolCount(
             peers=len(others),
-            on_host=sum(peer.info.endpoint.host == host for peer in others),
+            on_host=sum(counted_host(peer.info.endpoint.host) == counted for peer in others),
             inbound=sum(peer.info.inbound for peer in others),
         )

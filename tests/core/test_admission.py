@@ -75,6 +75,17 @@ def test_a_handshake_under_way_counts_for_its_host() -> None:
     assert rules.refuse_inbound(HOST, KEYS[1], EMPTY, NOW) is None
 
 
+def test_ipv6_addresses_of_one_network_are_one_host() -> None:
+    rules = admission()
+    with rules.mark_handshaking("2001:db8::1", KEYS[0]):
+        assert rules.refuse_inbound("2001:db8::1", KEYS[0], EMPTY, NOW) is None
+        neighbour = rules.refuse_inbound("2001:db8::2", KEYS[1], EMPTY, NOW)
+        assert neighbour is RefusalReason.HOST_FULL
+        assert rules.refuse_inbound("2001:db8:0:1::2", KEYS[1], EMPTY, NOW) is None
+        with rules.mark_handshaking("2001:db8::2", KEYS[0]) as elsewhere:
+            assert not elsewhere
+
+
 def test_handshakes_under_way_cannot_overfill_the_pool() -> None:
     rules = admission(max_peers=3)
     with rules.mark_handshaking(HOST, KEYS[0]), rules.mark_handshaking(OTHER_HOST, KEYS[1]):

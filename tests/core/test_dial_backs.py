@@ -31,6 +31,14 @@ def test_a_host_rests_after_so_many_failures() -> None:
     assert rules.refuse(PUBLIC, 60) is None
 
 
+def test_ipv6_addresses_of_one_network_rest_together() -> None:
+    rules = DialBacks(NetworkOptions(max_failed_dial_backs=2))
+    for address in "2600::1", "2600::2":
+        rules.failed(Endpoint(address, 6800), 0)
+    assert rules.refuse(Endpoint("2600::3", 6800), 0) is RefusalReason.UNREACHABLE
+    assert rules.refuse(Endpoint("2600:0:0:1::3", 6800), 0) is None
+
+
 def test_many_hosts_are_remembered_but_not_all() -> None:
     rules = DialBacks(NetworkOptions(max_failed_dial_backs=1))
     hosts = [Endpoint(f"8.8.{n // 250}.{n % 250}", 1) for n in range(MAX_HOSTS + 1)]

@@ -95,6 +95,13 @@ def test_one_host_does_not_fill_the_table() -> None:
     assert [node.endpoint.port for node in table.nodes] == [1, 3, 3]
 
 
+def test_one_ipv6_network_does_not_fill_the_table() -> None:
+    table = DiscoveryTable(100, 2)
+    answered = [table.answered(at(f"2001:db8::{number}"), 1.0) for number in range(1, 4)]
+    assert answered == [True, True, False]
+    assert table.answered(at("2001:db8:0:1::1"), 1.0)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_loopback_is_exempt(host: str) -> None:
     table = DiscoveryTable(5, 1)

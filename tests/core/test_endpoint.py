@@ -1,10 +1,13 @@
+import ipaddress
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aelf_p2p.core.endpoint import (
     DEFAULT_PORT,
     Endpoint,
+    counted_host,
     is_loopback_host,
     normalise_host,
     split_host_port_untrusted,
@@ -150,6 +153,41 @@ def test_normalising_never_raises_and_settles(host: str) -> None:
 )
 def test_normalise_host(host: str, normal: str) -> None:
     assert normalise_host(host) == normal
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("Node", "node"),
+        ("not a host!", "not a host!"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:DB8:0:0:ffff:ffff:ffff:ffff", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::1"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_what_counts_as_one_host(host: str, counted: str) -> None:
+    assert counted_host(host) == counted
+    assert counted_host(counted) == counted
+
+
+@given(st.integers(0x20000000 << 96, (1 << 128) - 1), st.integers(0, 127))
+@example(0x20010DB8 << 96, 63)
+@example(0x20010DB8 << 96, 64)
+def test_ipv6_addresses_of_one_network_are_one_host(number: int, bit: int) -> None:
+    one = str(ipaddress.IPv6Address(number))
+    other = str(ipaddress.IPv6Address(number ^ (1 << bit)))
+    assert (counted_host(one) == counted_host(other)) is (bit < 64)
+
+
+@given(st.text() | hosts)
+def test_counting_never_raises_and_settles(host: str) -> None:
+    once = counted_host(host)
+    assert counted_host(once) == once.lower()
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,13 @@ async def test_what_an_admission_counts() -> None:
     assert count == PoolCount(peers=2, on_host=1)  # neither its own entry nor the closed one
 
 
+def test_ipv6_peers_of_one_network_are_on_one_host() -> None:
+    pool = PeerPool()
+    for number, host in enumerate(("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"), 1):
+        pool.add(FakePeer(number, host=host))
+    assert pool.count_beside(b"", "2001:db8::3").on_host == 2
+
+
 async def test_waiting_for_a_ready_peer() -> None:
     pool, other, peer = PeerPool(), FakePeer(2), FakePeer(1, confirmed=False)
     found: list[object] = []
