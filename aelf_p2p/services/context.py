@@ -10,7 +10,7 @@ from aelf_p2p.contracts import ChainStore, Kernel, Peer
 from aelf_p2p.core.admission import Admission
 from aelf_p2p.core.bans import BanList, BanReason
 from aelf_p2p.core.discovery_table import DiscoveryTable
-from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.endpoint import Endpoint, counted_host
 from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import InvalidItemError, InvalidReason
 from aelf_p2p.core.handshake import HandshakeRules
@@ -126,7 +126,10 @@ class NetworkContext:
         return self.rules.identity.public_key
 
     def punish(self, peer: Peer, why: str) -> None:
-        """Ban and remove a peer that served a wrong block, or is on a wrong chain."""
+        """Ban and remove a peer that served a wrong block, or is on a wrong chain.
+
+        Its host is banned too, of IPv6 the whole /64; loopback excepted.
+        """
         until = self.environment.wall_s() + self.options.abnormal_ban_s
         self.bans.ban(peer.info.public_key.hex(), BanReason.ABNORMAL_PEER, until)
         if not peer.info.endpoint.is_loopback:  # else the ban would hit every local neighbour
@@ -154,7 +157,9 @@ class NetworkContext:
     def sender_of(self, peer: Peer) -> str:
         """Whom invalid transactions are counted for, and who is banned for them."""
         info = peer.info
-        return info.public_key.hex() if info.endpoint.is_loopback else info.endpoint.host
+        if info.endpoint.is_loopback:
+            return info.public_key.hex()
+        return counted_host(info.endpoint.host)
 
     def shuffled_ready_peers(self) -> Sequence[Peer]:
         """The ready peers in random order."""

@@ -115,7 +115,7 @@ class Operator:
 
     def ban(self, subject: Endpoint | bytes | str, *, for_s: float) -> Ban:
         """Keep out a host, or a public key (bytes or hex), for so many seconds, or for longer when
-        it was banned for longer. Its peers are told goodbye.
+        it was banned for longer. With an IPv6 address its whole /64 is. Its peers are told goodbye.
 
         Raises MisuseError for text that is neither, and for a time that is none.
         """
@@ -125,7 +125,7 @@ class Operator:
         until = self._context.environment.wall_s() + for_s
         ban = self._context.bans.ban(name, BanReason.OPERATOR, until)
         for peer in self._context.pool:
-            if name in {peer.info.endpoint.host, peer.info.public_key.hex()}:
+            if name in {ban_subject(peer.info.endpoint), ban_subject(peer.info.public_key)}:
                 peer.close(CloseReason.BANNED)
         return ban
 

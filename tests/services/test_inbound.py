@@ -177,6 +177,18 @@ async def test_fifty_invalid_transactions_are_borne_and_one_more_is_not(
     assert ban.until == pytest.approx(now + 300)
 
 
+async def test_ipv6_senders_of_one_network_are_one(autojump_clock: MockClock) -> None:
+    services = Services()
+    peers = [FakePeer(n, host=host) for n, host in ((1, "2001:db8::1"), (2, "2001:db8::2"))]
+    for peer in peers:
+        services.context.pool.add(peer)
+    receive_invalid(services, peers[0], range(25))
+    receive_invalid(services, peers[1], range(25, 51))
+    assert [peer.close_reason for peer in peers] == [CloseReason.INVALID_TRANSACTIONS] * 2
+    assert services.is_banned(FakePeer(3, host="2001:db8::3"))
+    assert not services.is_banned(FakePeer(4, host="2001:db8:0:1::3"))
+
+
 async def test_invalid_transactions_of_ten_seconds_ago_are_forgotten(
     autojump_clock: MockClock,
 ) -> None:

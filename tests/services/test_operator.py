@@ -220,6 +220,26 @@ async def test_a_ban_ends_the_connection_and_keeps_it_out_until_it_is_lifted(
         await bob.operator.add("alice")
 
 
+async def test_a_ban_of_an_ipv6_address_is_its_networks(autojump_clock: MockClock) -> None:
+    hub = ConditionedHub(latency_s=0.02)
+    async with (
+        open_test_node(hub, "2001:db8:1::1", 1, options=QUIET) as alice,
+        open_test_node(hub, "2001:db8::1", 2) as bob,
+    ):
+        peer = await alice.operator.add("[2001:db8::1]:6800")
+        assert alice.operator.ban("2001:db8::2", for_s=50).subject == "2001:db8::/64"
+        await peer.wait_closed()
+        assert peer.close_reason is CloseReason.BANNED
+        with pytest.raises(HandshakeRefusedError):
+            await bob.operator.add("[2001:db8:1::1]:6800")
+        assert alice.operator.lift("2001:db8::2")
+        await bob.operator.add("[2001:db8:1::1]:6800")
+        assert await alice.operator.remove(bob.public_key)
+        assert {ban.subject for ban in alice.operator.bans()} == {"2001:db8::/64", BOBS_KEY.hex()}
+        assert (await alice.operator.add_trusted("[2001:db8::1]:6800")).close_reason is None
+        assert alice.operator.bans() == []
+
+
 async def test_a_ban_expires_and_is_listed_until_then(autojump_clock: MockClock) -> None:
     async with alice_and_bob() as (alice, bob):
         began_s = alice._context.environment.wall_s()
