@@ -1,7 +1,7 @@
 """The nodes that discovery knows, and those that it leaves alone (protocol §4, "Discovery")."""
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -108,6 +108,30 @@ class DiscoveryTable:
             del self._avoided[endpoint]
             until = None
         return until is not None
+
+    def spare_hosts(
+        self, told: Iterable[Endpoint], now: float, *, most_of_a_host: int, most_avoided: int
+    ) -> list[Endpoint]:
+        """Of endpoints that were told, those that may be tried at ``now``, in the same order.
+
+        They are at most ``most_of_a_host`` of one host, and fewer where that could make it more
+        than ``most_avoided`` endpoints of the host that are to be left alone, loopback excepted: so
+        nobody has us look for open ports there. Who names dead ports of a host keeps us from trying
+        others of it for that while, but not from nodes there that are known.
+        """
+        avoided = Counter(
+            counted_host(endpoint.host) for endpoint, until in self._avoided.items() if until > now
+        )
+        chosen: Counter[str] = Counter()
+        spared = []
+        for endpoint in told:
+            host = counted_host(endpoint.host)
+            if not endpoint.is_loopback:
+                if chosen[host] >= min(most_of_a_host, most_avoided - avoided[host]):
+                    continue
+                chosen[host] += 1
+            spared.append(endpoint)
+        return spared
 
     def _make_room(self, newcomer: Endpoint) -> bool:
         """Whether there is a place for one more, if need be that of an unavailable node."""

@@ -120,6 +120,8 @@ class NetworkOptions:
     discovery_period_s: float = 60.0
     discovery_peers: int = 5  # how many are asked for nodes
     discovery_candidates: int = 25  # ours: of what they tell, how many endpoints are tried
+    discovery_candidates_per_host: int = 2  # ours: of these; loopback is exempt
+    discovery_avoided_per_host: int = 4  # ours: dead ones of a host, then no others are tried
     max_discovery_pings: int = 5  # at once
     discovery_dials: int = 10
     discovery_target: int = 8  # ours: outbound peers; with more of them newcomers find no place

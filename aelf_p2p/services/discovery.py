@@ -59,8 +59,9 @@ class Discovery:
     """Asks peers for nodes, keeps those that answer a ping, and dials some of them.
 
     A peer may tell anything: what it costs is one ping of each new endpoint, of
-    ``discovery_candidates`` a round at most, and an endpoint that is dead is left alone for
-    ``discovery_rest_s``. Its word on a node's key counts for nothing.
+    ``discovery_candidates`` a round at most and few of one host. An endpoint that is dead is left
+    alone for ``discovery_rest_s``, and with it a host that has several such. A peer's word on a
+    node's key counts for nothing.
     """
 
     def __init__(self, context: NetworkContext, dialer: DialedPeers, transport: Transport) -> None:
@@ -105,7 +106,12 @@ class Discovery:
             if await self._dial(node):
                 done.connected += 1
 
-        candidates = news[: options.discovery_candidates]
+        candidates = self._context.known_nodes.spare_hosts(
+            news,
+            trio.current_time(),
+            most_of_a_host=options.discovery_candidates_per_host,
+            most_avoided=options.discovery_avoided_per_host,
+        )[: options.discovery_candidates]
         await for_each(candidates, verify, at_once=options.max_discovery_pings)
         await for_each(self._choose(), dial, at_once=options.max_worker_dials)
         self._connected_last = done.connected

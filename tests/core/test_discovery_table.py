@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -132,6 +132,51 @@ def test_of_too_many_that_are_avoided_the_first_is_forgotten() -> None:
     table.avoid(at("another"), math.inf)
     assert table.is_avoided(at("host", 2), 0.0)
     assert not table.is_avoided(at("host", 3), 0.0)
+
+
+def spared(table: DiscoveryTable, told: list[Endpoint], now: float = 0.0) -> list[Endpoint]:
+    return table.spare_hosts(told, now, most_of_a_host=2, most_avoided=4)
+
+
+def test_of_one_host_a_few_endpoints_are_tried() -> None:
+    table = DiscoveryTable(10, 8)
+    told = [at("a", 1), at("b", 1), at("a", 2), at("a", 3), at("b", 2), at("b", 3)]
+    assert spared(table, told) == [at("a", 1), at("b", 1), at("a", 2), at("b", 2)]
+    network = [at(f"2001:db8::{number}") for number in range(1, 5)]
+    assert spared(table, network) == network[:2]
+    local = [at("127.0.0.1", port) for port in range(1, 9)]
+    assert spared(table, local) == local
+
+
+def test_a_host_with_several_dead_endpoints_is_left_alone_while_they_are() -> None:
+    table = DiscoveryTable(10, 8)
+    for port in range(1, 5):
+        table.avoid(at("a", port), 600.0 + port)
+        table.avoid(at("127.0.0.1", port), 600.0)
+    told = [at("a", 11), at("a", 12), at("b", 1), at("127.0.0.1", 9)]
+    assert spared(table, told, 600.9) == [at("b", 1), at("127.0.0.1", 9)]
+    assert spared(table, told, 601.0) == [at("a", 11), at("b", 1), at("127.0.0.1", 9)]
+    assert spared(table, told, 602.0) == told
+
+
+@given(st.lists(st.lists(st.integers(1, 60), max_size=10), max_size=20), st.integers(1, 300))
+def test_however_it_is_told_a_hosts_dead_ports_are_tried_that_often(
+    rounds: list[list[int]], rest_s: int
+) -> None:
+    """Each round 60 s behind the last one: four of one host rest at most."""
+    table = DiscoveryTable(10, 8)
+    tried: list[float] = []
+    for number, ports in enumerate(rounds):
+        now = 60.0 * number
+        told = [each for port in ports if not table.is_avoided(each := at("8.8.8.8", port), now)]
+        chosen = spared(table, list(dict.fromkeys(told)), now)
+        for endpoint in chosen:
+            table.avoid(endpoint, now + rest_s)
+        tried += [now] * len(chosen)
+        assert len(chosen) <= 2
+        resting = sum(tried_at > now - rest_s for tried_at in tried)
+        assert resting <= 4
+        assert chosen or not told or resting == 4
 
 
 def test_a_node_that_rests_is_known_and_not_dialed() -> None:

@@ -274,6 +274,20 @@ async def test_the_same_dead_endpoint_for_ever_is_tried_every_ten_minutes(
         assert known(node) == []
 
 
+async def test_nobody_has_it_look_for_open_ports(
+    hub: WatchedHub, autojump_clock: MockClock
+) -> None:
+    """Ten other ports of one host a round: four that are dead rest at a time, ten minutes each."""
+    async with beside_liar(hub, NetworkOptions(worker_jitter=0)) as (node, liar):
+        for first in range(1, 601, 10):
+            liar.tell(*(f"8.8.8.8:{port}" for port in range(first, first + 10)))
+            await node.workers.discovery.step()
+            if first == 1:
+                assert hub.dialed_hosts() == ["8.8.8.8"] * 2
+            await trio.sleep(60)
+        assert len(hub.dialed_hosts()) == 6 * 4 - 2
+
+
 HIDDEN = [
     "127.0.0.1:22",
     "10.0.0.1",
