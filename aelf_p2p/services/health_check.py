@@ -6,7 +6,7 @@ import trio
 
 from aelf_p2p.contracts import LivePeer
 from aelf_p2p.core.errors import NetworkError
-from aelf_p2p.core.peer_info import CloseReason, PeerStatus
+from aelf_p2p.core.peer_info import PeerStatus
 from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.services.network import NetworkService
 from aelf_p2p.services.parallel import for_each
@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 class HealthCheck:
     """C#'s sweep, beside the watchdog that each peer has.
 
-    The watchdog asks a peer that is silent. The sweep also finds one that goes on sending and
-    answers nothing, and one that is in the pool without a life of its own.
+    The watchdog asks a peer that is silent, and ends one that is never confirmed: of these it alone
+    knows the age by a clock that nobody puts right. The sweep also finds a peer that goes on
+    sending and answers nothing.
     """
 
     def __init__(self, context: NetworkContext, network: NetworkService) -> None:
@@ -32,19 +33,15 @@ class HealthCheck:
         await trio.sleep(jittered(options.health_check_period_s, options.worker_jitter, rng))
 
     async def step(self) -> None:
-        """Ask all peers of the pool, a few at once; those that fail are let go."""
-        peers = list(self._context.pool)
+        """Ask all ready peers, a few at once; those that fail are let go."""
+        peers = self._context.pool.ready()
         await for_each(peers, self._check, at_once=self._context.options.max_health_checks)
 
     async def _check(self, peer: LivePeer) -> None:
-        options = self._context.options
-        if peer.status is PeerStatus.UNCONFIRMED:
-            age_s = self._context.environment.wall_s() - peer.info.connected_at_ns / 1e9
-            if age_s >= options.unconfirmed_timeout_s:
-                peer.close(CloseReason.UNCONFIRMED)
-        elif peer.status is PeerStatus.READY:
-            try:
-                await peer.check_health(timeout_s=options.silence_probe_timeout_s)
-            except NetworkError as exc:
-                log.info("%s failed the health check: %s", peer.info, exc)
-                await self._network.handle_failure(peer, exc)
+        if peer.status is not PeerStatus.READY:
+            return  # it went while others were asked
+        try:
+            await peer.check_health(timeout_s=self._context.options.silence_probe_timeout_s)
+        except NetworkError as exc:
+            log.info("%s failed the health check: %s", peer.info, exc)
+            await self._network.handle_failure(peer, exc)

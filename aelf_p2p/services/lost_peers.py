@@ -41,7 +41,8 @@ class LostPeers:
         self._period_s = options.reconnection_period_s
         self._boot_nodes = boot_nodes
         self._boot_node_of: dict[bytes, Endpoint] = {}  # by key, of those that were connected
-        self._retries_before: dict[Endpoint, int] = {}  # of boot nodes, until they were connected
+        # Of boot nodes that were dialed again: with how many retries, and when they connected.
+        self._returned: dict[Endpoint, tuple[int, float]] = {}
         self._earlier = trio.Event()  # something may be due earlier than what was waited for
         self.table = ReconnectionTable(
             Backoff(
@@ -68,7 +69,7 @@ class LostPeers:
             self.note_boot_node(info.endpoint, info.public_key)
         for entry in ended:
             if entry.endpoint in self._boot_nodes:
-                self._retries_before[entry.endpoint] = entry.retries
+                self._returned[entry.endpoint] = entry.retries, trio.current_time()
 
     def note_boot_node(self, endpoint: Endpoint, public_key: bytes) -> None:
         """Whom a dial led to; without effect unless the endpoint is a boot node's."""
@@ -86,7 +87,7 @@ class LostPeers:
             boot_node = info.endpoint
         if boot_node is not None:
             if reason in _BOOT_NODE_MAY_RETURN:
-                self._schedule(boot_node, info.public_key, self._boot_retries(boot_node, info))
+                self._schedule(boot_node, info.public_key, self._boot_retries(boot_node))
         elif reason.is_loss and not info.inbound:
             self._schedule(info.endpoint, info.public_key)
 
@@ -132,9 +133,8 @@ class LostPeers:
         )
         self._earlier.set()
 
-    def _boot_retries(self, boot_node: Endpoint, info: PeerInfo) -> int:
+    def _boot_retries(self, boot_node: Endpoint) -> int:
         """With which retry its backoff begins. One that left within a period, as a full one does,
         goes on where it was: else it would be dialed every minute for ever."""
-        before = self._retries_before.pop(boot_node, -1)
-        age_s = self._environment.wall_s() - info.connected_at_ns / 1e9
-        return before + 1 if age_s < self._period_s else 0
+        retries, connected_at = self._returned.pop(boot_node, (0, -math.inf))
+        return retries + 1 if trio.current_time() - connected_at < self._period_s else 0

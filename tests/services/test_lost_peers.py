@@ -101,6 +101,22 @@ async def test_a_boot_node_that_leaves_at_once_is_asked_less_and_less(
     assert waits == [60, 120, 240, 60, 120]
 
 
+@pytest.mark.parametrize("jump_s", [-3600, 3600])
+async def test_a_clock_that_is_put_right_is_no_stay(jump_s: int, autojump_clock: MockClock) -> None:
+    lost = make()
+    waits = []
+    for stays_s in (5, 5, 90, 5):
+        info = peer_info(BOOT)  # as if the clock had been put right since
+        info = replace(info, connected_at_ns=info.connected_at_ns - jump_s * 10**9)
+        lost.peer_connected(info)
+        await trio.sleep(stays_s)
+        lost.peer_gone(info, CloseReason.DISCONNECTED_BY_PEER)
+        lost_at = trio.current_time()
+        await lost.wait_due()
+        waits.append(trio.current_time() - lost_at)
+    assert waits == [60, 120, 60, 120]
+
+
 async def test_what_is_cancelled_is_not_dialed(autojump_clock: MockClock) -> None:
     lost = make()
     lost.peer_gone(peer_info(SOMEONE), CloseReason.LOST)
