@@ -30,6 +30,7 @@ class WireLimits:
     stranger_timeout_s: float = 10.0  # from accept, through TLS, to the handshake
     idle_timeout_s: float = 150.0  # after it, between calls; AElf's nodes make one each minute
     max_strangers: int = 256  # the oldest goes when another comes; as many that were none once
+    max_idle_per_host: int = 4  # of those that were none; its oldest goes; loopback is exempt
     stranger_bytes: int = 64 * KIB  # unread, of one connection (grpc: HTTP/2's own 64 KiB - 1)
     stranger_held_bytes: int = 128 * KIB  # unread, and of messages that are not complete
     all_strangers_bytes: int = 32 * MIB  # the same, of all of them

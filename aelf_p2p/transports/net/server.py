@@ -6,7 +6,7 @@ from collections import OrderedDict
 import trio
 
 from aelf_p2p.contracts import CallHandler, IncomingCall
-from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.endpoint import Endpoint, counted_host, is_loopback_host
 from aelf_p2p.core.errors import ClosedByUsError, StatusCode
 from aelf_p2p.transports.handlers import run_handler
 from aelf_p2p.transports.net.calls import Call
@@ -16,22 +16,32 @@ from aelf_p2p.transports.net.connection import Connection, Settings
 
 class Strangers:
     """Connections without a call on which the caller has proved who it is: those on which it never
-    did, or those on which it did once. When there are too many, the oldest goes."""
+    did, or those on which it did once. When there are too many, the oldest goes; where hosts have a
+    limit of their own, loopback excepted, the oldest of a host that is beyond it."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_of_a_host: int | None = None) -> None:
         self._most = most
-        self._scopes: OrderedDict[trio.CancelScope, None] = OrderedDict()
+        self._most_of_a_host = most_of_a_host
+        self._scopes: OrderedDict[trio.CancelScope, str | None] = OrderedDict()  # of which host
 
-    def add(self, scope: trio.CancelScope) -> None:
-        """Count a connection that ``scope`` ends."""
-        self._scopes[scope] = None
+    def add(self, scope: trio.CancelScope, host: str | None = None) -> None:
+        """Count a connection that ``scope`` ends; ``host`` is the caller's, if it is to count."""
+        counted = None if host is None or is_loopback_host(host) else counted_host(host)
+        self._scopes[scope] = counted
+        if counted is not None and self._most_of_a_host is not None:
+            of_host = [each for each, its_host in self._scopes.items() if its_host == counted]
+            if len(of_host) > self._most_of_a_host:
+                self._end(of_host[0])
         if len(self._scopes) > self._most:
-            oldest, _ = self._scopes.popitem(last=False)
-            oldest.cancel()
+            self._end(next(iter(self._scopes)))
 
     def discard(self, scope: trio.CancelScope) -> None:
         """It is none any more, or gone."""
         self._scopes.pop(scope, None)
+
+    def _end(self, scope: trio.CancelScope) -> None:
+        del self._scopes[scope]
+        scope.cancel()
 
 
 class ServerConnection:
@@ -122,7 +132,7 @@ class ServerConnection:
         limits = self._limits
         timeout_s = limits.stranger_timeout_s if was_stream else limits.idle_timeout_s
         self._scope.deadline = trio.current_time() + timeout_s
-        (self._strangers if was_stream else self._idlers).add(self._scope)
+        (self._strangers if was_stream else self._idlers).add(self._scope, self._caller.host)
 
     def _begin_call(self, call: Call, opened: CallOpened) -> None:
         assert self._nursery is not None

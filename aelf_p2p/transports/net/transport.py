@@ -49,7 +49,7 @@ class SocketTransport:
             held_for_strangers=ByteBudget(limits.all_strangers_bytes, held),
         )
         self._strangers = Strangers(limits.max_strangers)
-        self._idlers = Strangers(limits.max_strangers)
+        self._idlers = Strangers(limits.max_strangers, limits.max_idle_per_host)
         self._connections = 0
         self._alpn = alpn
         self._server_tls: SSLContext | None = None

@@ -102,6 +102,8 @@ class Served(Strangers):
         self.scope = trio.CancelScope()
         """Of the connection; ``scope.cancel()`` is a server that stops."""
         self.trusted = False
+        self.counted_for: str | None = None
+        """The host that it counted for when it was trusted no more."""
         self.ended = trio.Event()
         self.ended_at: float | None = None
 
@@ -121,8 +123,9 @@ class Served(Strangers):
         self.ended_at = trio.current_time()
         self.ended.set()
 
-    def add(self, scope: trio.CancelScope) -> None:
+    def add(self, scope: trio.CancelScope, host: str | None = None) -> None:
         self.trusted = False
+        self.counted_for = host
 
     def discard(self, scope: trio.CancelScope) -> None:
         self.trusted = True

@@ -27,6 +27,7 @@ from aelf_p2p.wire.methods import (
     REQUEST_BY_STREAM,
 )
 from tests.transports.net.pairs import (
+    CALLER,
     Pair,
     never_end,
     open_pair,
@@ -57,6 +58,40 @@ async def test_the_oldest_stranger_goes_when_there_are_too_many() -> None:
     assert [scope.cancel_called for scope in scopes] == [True, False, False, False]
     strangers.add(scopes[1])
     assert [scope.cancel_called for scope in scopes] == [True, False, True, False]
+
+
+async def test_one_host_has_a_few_and_its_oldest_goes() -> None:
+    idlers = Strangers(5, 2)
+    hosts = ["192.0.2.1", "2001:db8::1", "2001:db8::2", "127.0.0.1", "192.0.2.2"]
+    scopes = [trio.CancelScope() for _ in range(8)]
+    for scope, host in zip(scopes, hosts, strict=False):
+        idlers.add(scope, host)
+    assert not any(scope.cancel_called for scope in scopes)
+    idlers.add(scopes[5], "2001:db8::3")
+    assert [scope.cancel_called for scope in scopes] == [False, True] + [False] * 6
+    idlers.add(scopes[6], "127.0.0.1")  # beyond the most of all
+    assert [scope.cancel_called for scope in scopes] == [True, True] + [False] * 6
+    idlers.discard(scopes[2])
+    idlers.add(scopes[7], "2001:db8::4")
+    assert [scope.cancel_called for scope in scopes] == [True, True] + [False] * 6
+
+
+async def test_on_loopback_all_are_on_one_host() -> None:
+    idlers = Strangers(5, 2)
+    scopes = [trio.CancelScope() for _ in range(5)]
+    for scope, host in zip(scopes, ["127.0.0.1"] * 3 + ["::1"] * 2, strict=True):
+        idlers.add(scope, host)
+    assert not any(scope.cancel_called for scope in scopes)
+
+
+async def test_a_crowd_of_one_host_pushes_out_nobody_else() -> None:
+    limits = WireLimits()
+    idlers = Strangers(limits.max_strangers, limits.max_idle_per_host)
+    honest = trio.CancelScope()
+    idlers.add(honest, "192.0.2.1")
+    for number in range(1000):
+        idlers.add(trio.CancelScope(), f"2001:db8::{number:x}")
+    assert not honest.cancel_called
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -115,6 +150,7 @@ async def test_a_caller_that_was_trusted_has_longer_between_calls(
         for _ in range(3):
             await pair.channel.call(CHECK_HEALTH, b"", metadata={}, timeout_s=5)
             await trio.sleep(149)
+            assert pair.served.counted_for == CALLER.host
         await pair.connection.ended.wait()
         assert trio.current_time() == pytest.approx(3 * 149 + 1, abs=2)
 
