@@ -12,7 +12,7 @@ import trio
 from aelf_p2p.contracts import Peer
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import InvalidItemError, UnknownParentError
-from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.peer_info import CloseReason, PeerStatus
 from aelf_p2p.core.unmet_claims import UnmetClaims
 from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.services.download import Downloader
@@ -51,6 +51,10 @@ class BlockSync:
         """A peer sent a block that it produced."""
         self._put(SyncJob(peer, block.hash, block.height, trio.current_time(), block))
 
+    def gone(self, peer: Peer) -> None:
+        """A peer's tasks are over: nothing of it is done any more, nor kept."""
+        self._jobs.drop(peer)
+
     def recheck_target(self) -> None:
         """A block was accepted while syncing: the target may be reached."""
         self._initial.block_accepted()
@@ -86,7 +90,10 @@ class BlockSync:
             self._put(SyncJob(peers[key], chain.best_hash, chain.best_height, now, is_retry=True))
 
     async def _is_news(self, job: SyncJob) -> bool:
-        """Whether the block is above the last irreversible one, and not there yet."""
+        """Whether the peer is still there, and the block above the last irreversible one, and not
+        there yet."""
+        if job.peer.status is not PeerStatus.READY:
+            return False
         store = self._context.store
         return job.height > store.status.lib_height and not await store.has_block(job.block_hash)
 
@@ -128,6 +135,8 @@ class BlockSync:
 
     async def _judge(self, job: SyncJob) -> None:
         """Let a peer go that again and again announces what it does not give."""
+        if job.peer.status is not PeerStatus.READY:
+            return  # whose connection is lost cannot give it
         key = job.peer.info.public_key
         reached = self._context.store.status.longest_height >= job.height
         if reached or await self._context.store.has_block(job.block_hash):

@@ -329,6 +329,7 @@ class Connections:
     def peer_gone(self, peer: LivePeer, *, was_connected: bool) -> None:
         """The peer's tasks are over."""
         self.context.pool.remove(peer)
+        self._sync.gone(peer)
         self.context.known.release(peer.bit, trio.current_time())
         reason = peer.close_reason or CloseReason.LOST
         log.info("disconnected from %s: %s", peer.info, reason.value)

@@ -43,7 +43,7 @@ class SyncJobs:
     At most ``max_queued_sync_jobs`` of one peer wait; beyond, its oldest goes: what is announced
     later leads to it anyway. Of the blocks that were sent along, ``max_queued_sync_bytes`` are held
     for all peers together. What waited longer than ``max_sync_job_age_s`` is not done any more.
-    ``dropped`` counts what went.
+    ``dropped`` counts what went, except with its peer.
     """
 
     def __init__(self, options: NetworkOptions, dropped: Counter[JobDrop]) -> None:
@@ -62,6 +62,11 @@ class SyncJobs:
             job = replace(job, block=None)  # it is fetched when its turn comes
         self._held_bytes += job.held_bytes
         jobs.append(job)
+
+    def drop(self, peer: Peer) -> None:
+        """Forget what a peer let wait."""
+        for job in self._by_peer.pop(peer, ()):
+            self._held_bytes -= job.held_bytes
 
     def take(self, now: float) -> SyncJob | None:
         """The next one, or None; ``now`` is by trio's clock."""

@@ -259,3 +259,27 @@ async def test_news_come_before_what_is_asked_again(autojump_clock: MockClock) -
         announce(services, honest, CHAIN[6])
         await trio.sleep(4)
         assert services.store.status.best_height == 7
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+async def test_what_a_lost_connection_did_not_give_is_not_held_against_its_peer(
+    forgotten: bool, autojump_clock: MockClock
+) -> None:
+    services = await at_height(5)
+    [lost] = services.add_peers(1)
+    for number in range(10):
+        services.sync.announced(lost, bytes([number]) * 32, 6)
+    lost.close(CloseReason.LOST)
+    lost.request_error = NotConnectedError("closed")
+    services.context.pool.remove(lost)
+    if forgotten:
+        services.sync.gone(lost)
+    async with following(services):
+        await trio.sleep(1)
+        [back] = services.add_peers(1)
+        assert back.info.public_key == lost.info.public_key
+        services.sync.announced(back, bytes(range(32)), 6)
+        await trio.sleep(1)
+    assert lost.requests == []
+    assert asked(back) == ["block"]
+    assert back.close_reason is None

@@ -9,8 +9,11 @@ from trio.testing import MockClock
 from aelf_p2p.chain.memory_store import MemoryChainStore
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.sync_target import SyncState
 from aelf_p2p.services.sync_jobs import JobDrop, SyncJob, SyncJobs
+from aelf_p2p.testing.conditions import ConditionedHub
 from aelf_p2p.testing.fakes import FakePeer
+from tests.services.foreign import ForeignNode, ForeignServer, open_test_node
 from tests.services.support import (
     Services,
 )
@@ -101,6 +104,42 @@ def test_blocks_that_went_leave_room_for_others() -> None:
     assert jobs.take(61.0) is None  # too old, and its bytes are free again
     jobs.put(job(second, 5, 61.0, CHAIN[0]))
     assert [each.block for each in take_all(jobs, 61.0)] == [CHAIN[0]]
+
+
+def test_with_a_peer_goes_what_it_let_wait() -> None:
+    jobs, dropped = queue(max_queued_sync_bytes=CHAIN[0].size)
+    first, second = FakePeer(1), FakePeer(2)
+    for each in (job(first, 1, 0.0, CHAIN[0]), job(first, 2), job(second, 3)):
+        jobs.put(each)
+    jobs.drop(first)
+    jobs.drop(FakePeer(3))
+    jobs.put(job(second, 4, 0.0, CHAIN[0]))  # the bytes are free again
+    assert [(each.height, each.block) for each in take_all(jobs)] == [(3, None), (4, CHAIN[0])]
+    assert not dropped
+
+
+async def test_a_node_that_syncs_keeps_nothing_of_those_who_left(
+    autojump_clock: MockClock,
+) -> None:
+    """Else what they said would be found too old when it is done."""
+    hub, boot = ConditionedHub(latency_s=0.02), ForeignNode(50)
+    boot.best_height = boot.lib_height = 100_000  # which it does not give
+    async with trio.open_nursery() as nursery:
+        await nursery.start(ForeignServer(boot).serve, hub)
+        async with open_test_node(hub, boot_nodes=["foreign"]) as node:
+            await node.wait_initialized()
+            for number in range(60, 70):
+                guest = ForeignNode(number, host=f"guest{number}")
+                guest.best_height = 5
+                async with guest.connect(hub):
+                    await trio.sleep(0.1)
+                await trio.sleep(0.1)
+            states = [node.sync.state]
+            await trio.sleep(300)
+            states.append(node.sync.state)
+            assert states == [SyncState.SYNCING, SyncState.FINISHED]
+            assert node.sync.dropped_jobs == {JobDrop.TOO_OLD: 1}  # the boot node's own
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_is_too_old_is_counted_where_the_node_shows_it(
