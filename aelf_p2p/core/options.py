@@ -90,6 +90,8 @@ class NetworkOptions:
     download_batch: int = 10
     download_round: int = 50
     sync_lib_distance: int = 512
+    download_patience_s: float = 10.0  # ours: for each batch that a source gives, and once more
+    max_lost_sync_s: float = 30.0  # ours: that a source may cost us and give nothing
     max_sync_lead: int = 50_000  # ours: a target is at most so far above the longest chain
     sync_retry_s: float = 5.0  # ours: before a peer that gave nothing is asked again
     max_sync_job_age_s: float = 60.0  # ours; C# begins nothing new while work waits for seconds

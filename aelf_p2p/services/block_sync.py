@@ -1,7 +1,7 @@
 """Following the chain: blocks near the tip are fetched or attached, what is further off downloaded.
 
 Source: protocol §4, "Following the chain". One task does all of it, one job after another, so that
-the store is never raced.
+the store is never raced; a long download takes turns with the other peers' jobs.
 """
 
 import logging
@@ -74,8 +74,10 @@ class BlockSync:
             self._ask_again()
             while job := self._jobs.take(trio.current_time()):
                 if await self._is_news(job):
-                    await self._do(job)
-                    await self._judge(job)
+                    if await self._do(job):
+                        self._jobs.put_back(job, trio.current_time())
+                    else:
+                        await self._judge(job)
             with trio.move_on_at(self._unmet.next_due_at):
                 await self._wake.wait()
 
@@ -97,21 +99,29 @@ class BlockSync:
         store = self._context.store
         return job.height > store.status.lib_height and not await store.has_block(job.block_hash)
 
-    async def _do(self, job: SyncJob) -> None:
+    async def _do(self, job: SyncJob) -> bool:
+        """Fetch, attach or download. True when a turn is over in which a download came nearer."""
         status = self._context.store.status
         if job.height > status.longest_height + self._context.options.near_tip_blocks:
-            await self._downloader.download(job.height, [job.peer])
-        elif job.block is not None:
+            came_nearer = await self._download(job.height, job.peer)
+            return came_nearer and job.height > self._context.store.status.longest_height
+        if job.block is not None:
             await self._attach(job.block, job.peer)
-        else:
-            # One iterator: when an answer is a wrong block, the next source is asked.
-            sources = iter([job.peer, *self._other_announcers(job)])
-            while found := await self._network.request_block_from_any(job.block_hash, sources):
-                block, source = found
-                if block.height != job.height:  # the hash says it: whoever gave the block is right
-                    self._context.punish(job.peer, f"it announced {block.height} as {job.height}")
-                if await self._attach(block, source):
-                    return
+            return False
+        # One iterator: when an answer is a wrong block, the next source is asked.
+        sources = iter([job.peer, *self._other_announcers(job)])
+        while found := await self._network.request_block_from_any(job.block_hash, sources):
+            block, source = found
+            if block.height != job.height:  # the hash says it: whoever gave the block is right
+                self._context.punish(job.peer, f"it announced {block.height} as {job.height}")
+            if await self._attach(block, source):
+                break
+        return False
+
+    async def _download(self, goal: int, source: Peer) -> bool:
+        """Download for a turn. False when nobody gets nearer to the goal."""
+        until = trio.current_time() + self._context.options.download_patience_s
+        return await self._downloader.download(goal, [source], until=until)
 
     def _other_announcers(self, job: SyncJob) -> list[Peer]:
         mask = self._context.known.block_mask(job.block_hash, trio.current_time())
@@ -130,7 +140,7 @@ class BlockSync:
             self._context.punish_refused(source, exc)
             return False
         except UnknownParentError:
-            await self._downloader.download(block.height, [source])
+            await self._download(block.height, source)
         return True
 
     async def _judge(self, job: SyncJob) -> None:

@@ -55,13 +55,21 @@ class SyncJobs:
     def put(self, job: SyncJob) -> None:
         """Let a job wait, without its block when too much is held."""
         jobs = self._by_peer.setdefault(job.peer, deque())
-        if len(jobs) >= self._options.max_queued_sync_jobs:
+        while len(jobs) >= self._options.max_queued_sync_jobs:
             self._held_bytes -= jobs.popleft().held_bytes
             self._dropped[JobDrop.DISPLACED] += 1
         if self._held_bytes + job.held_bytes > self._options.max_queued_sync_bytes:
             job = replace(job, block=None)  # it is fetched when its turn comes
         self._held_bytes += job.held_bytes
         jobs.append(job)
+
+    def put_back(self, job: SyncJob, now: float) -> None:
+        """Let a job that was begun wait again: behind the other peers', before its own peer's.
+
+        It may be one more than may wait, until another one comes.
+        """
+        begun = replace(job, queued_at=now, block=None)
+        self._by_peer.setdefault(job.peer, deque()).appendleft(begun)
 
     def drop(self, peer: Peer) -> None:
         """Forget what a peer let wait."""

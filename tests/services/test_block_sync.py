@@ -261,6 +261,57 @@ async def test_news_come_before_what_is_asked_again(autojump_clock: MockClock) -
         assert services.store.status.best_height == 7
 
 
+@pytest.mark.parametrize("gap", [60, 100])
+async def test_a_peer_that_serves_slowly_what_is_known_hardly_delays_the_others(
+    gap: int, autojump_clock: MockClock
+) -> None:
+    services = Services(store=await stored(CHAIN[:gap], lib=10))
+    slow, honest = services.add_peers(2)
+    slow.serve(CHAIN[:gap])
+    honest.serve(CHAIN[:gap])
+    slow.delay_s = 4.9  # just within what a request may take
+    async with following(services):
+        for number, block in enumerate(CHAIN[gap : gap + 20]):
+            if number % 5 == 0 and slow.close_reason is None:
+                services.inbound.received(slow, Announcement(bytes([number]) * 32, 1000))
+            honest.serve([block])
+            announce(services, honest, block)
+            await trio.sleep(4)
+            assert services.store.status.longest_height >= gap + number - 6  # 28 s behind at most
+    assert services.store.status.best_hash == CHAIN[gap + 19].hash
+    assert services.context.sync.dropped_jobs == {}
+    assert slow.close_reason is CloseReason.FRUITLESS
+    assert honest.close_reason is None
+
+
+async def test_a_slow_download_takes_turns_with_other_peers(autojump_clock: MockClock) -> None:
+    services = await at_height(5)
+    slow, quick = services.add_peers(2)
+    slow.serve(CHAIN)
+    slow.delay_s = 4.0
+    quick.serve(CHAIN[:-1])
+    async with following(services):
+        announce(services, slow, CHAIN[-1])
+        announce(services, quick, CHAIN[-2])
+        await trio.sleep(13)  # a turn, to the end of a request
+        assert services.store.status.best_height == 119
+        await trio.sleep(5)
+    assert services.store.status.best_height == 120  # what was begun is brought to its end
+    assert slow.close_reason is None
+
+
+async def test_a_download_that_goes_on_alone_is_no_vain_one(autojump_clock: MockClock) -> None:
+    services = await at_height(0)
+    [slow] = services.add_peers(1)
+    slow.serve(CHAIN)
+    slow.delay_s = 4.9
+    async with following(services):
+        announce(services, slow, CHAIN[-1])
+        await trio.sleep(61)
+    assert services.store.status.best_height == 120
+    assert slow.close_reason is None
+
+
 @pytest.mark.parametrize("forgotten", [True, False])
 async def test_what_a_lost_connection_did_not_give_is_not_held_against_its_peer(
     forgotten: bool, autojump_clock: MockClock

@@ -289,3 +289,82 @@ async def test_new_blocks_that_lead_nowhere_are_no_progress(autojump_clock: Mock
         await trio.sleep(5)
     assert services.store.status.best_hash == CHAIN[4].hash
     assert liar.made <= 3
+
+
+async def test_a_source_that_gives_slowly_blocks_beside_the_chain_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    class OneByOne(FakePeer):
+        async def request_blocks(self, previous_hash: bytes, count: int) -> list[Block]:
+            return await super().request_blocks(previous_hash, 1)
+
+    fork = make_chain(70, after=CHAIN[4], producer=identity(2000))
+    services = Services(store=await stored(CHAIN[:60], lib=5))
+    slow, honest = OneByOne(98), FakePeer(99)
+    for peer in (slow, honest):
+        services.context.pool.add(peer)
+    slow.serve(fork)
+    slow.delay_s = 4.9
+    honest.serve(CHAIN[:61])
+    async with following(services):
+        services.sync.announced(slow, fork[-1].hash, 75)
+        await trio.sleep(1)
+        announce(services, honest, CHAIN[60])
+        await trio.sleep(20)
+        assert services.store.status.best_hash == CHAIN[60].hash
+        assert slow.close_reason is None
+        for _ in range(2):
+            services.sync.announced(slow, fork[-1].hash, 75)
+            await trio.sleep(30)
+    assert slow.close_reason is CloseReason.FRUITLESS
+
+
+async def test_a_longer_fork_from_a_slow_peer_is_followed(autojump_clock: MockClock) -> None:
+    """Batches of new blocks earn it the time: 18 s until it is above our tip, of 10 s."""
+    fork = make_chain(65, after=CHAIN[24], producer=identity(2000))
+    services = Services(store=await stored(CHAIN[:75], lib=5))
+    [slow] = services.add_peers(1)
+    slow.serve([*CHAIN[:25], *fork])
+    for block in CHAIN[25:]:
+        slow.successors.pop(block.hash, None)
+    slow.delay_s = 2.0
+    async with following(services):
+        announce(services, slow, fork[-1])
+        await trio.sleep(30)
+    assert services.store.status.best_hash == fork[-1].hash
+    assert slow.close_reason is None
+
+
+async def test_waiting_for_our_own_kernel_is_not_the_sources_fault(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = make_chain(65, after=CHAIN[24], producer=identity(2000))
+    services = Services(store=await stored(CHAIN[:75], lib=5))
+    [peer] = services.add_peers(1)
+    peer.serve([*CHAIN[:25], *fork])
+    accept = services.kernel.accept_block
+
+    async def accept_slowly(block: Block) -> bool:
+        await trio.sleep(3)
+        return await accept(block)
+
+    monkeypatch.setattr(services.kernel, "accept_block", accept_slowly)
+    async with following(services):
+        announce(services, peer, fork[-1])
+        await trio.sleep(400)
+    assert services.store.status.best_hash == fork[-1].hash
+    assert peer.close_reason is None
+
+
+async def test_time_is_not_lost_over_who_says_quickly_that_it_has_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    services = await at_height(5)
+    [peer] = services.add_peers(1)
+    peer.delay_s = 2.4  # far away, and asked from two places on
+    async with following(services):
+        for number in range(7):
+            services.inbound.received(peer, Announcement(bytes([number]) * 32, 100 + number))
+            await trio.sleep(20)
+    assert len(peer.requests) >= 2 * 2 * 7
+    assert peer.close_reason is None

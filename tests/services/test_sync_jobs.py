@@ -106,6 +106,35 @@ def test_blocks_that_went_leave_room_for_others() -> None:
     assert [each.block for each in take_all(jobs, 61.0)] == [CHAIN[0]]
 
 
+def test_what_was_begun_waits_behind_other_peers_and_before_its_own() -> None:
+    jobs, dropped = queue(max_queued_sync_jobs=2, max_queued_sync_bytes=CHAIN[0].size)
+    first, second = FakePeer(1), FakePeer(2)
+    for each in (job(first, 1, 0.0, CHAIN[0]), job(first, 2), job(second, 3)):
+        jobs.put(each)
+    begun = jobs.take(0.0)
+    assert begun is not None
+    jobs.put(job(first, 4))
+    jobs.put_back(begun, 50.0)
+    jobs.put(job(second, 5, 0.0, CHAIN[0]))  # the begun one holds no bytes
+    taken = take_all(jobs, 60.0)
+    assert [each.height for each in taken] == [3, 1, 5, 2, 4]
+    assert [each.block for each in taken] == [None, None, CHAIN[0], None, None]
+    assert not dropped
+
+
+def test_a_begun_one_gives_way_to_a_new_one_and_does_not_age() -> None:
+    jobs, dropped = queue(max_queued_sync_jobs=2)
+    peer = FakePeer(1)
+    for number in (2, 3):
+        jobs.put(job(peer, number, 50.0))
+    jobs.put_back(job(peer, 1, 0.0), 50.0)
+    jobs.put(job(peer, 4, 50.0))
+    assert [each.height for each in take_all(jobs, 100.0)] == [3, 4]
+    jobs.put_back(job(peer, 1, 0.0), 100.0)
+    assert [each.height for each in take_all(jobs, 160.0)] == [1]
+    assert dropped == {JobDrop.DISPLACED: 2}
+
+
 def test_with_a_peer_goes_what_it_let_wait() -> None:
     jobs, dropped = queue(max_queued_sync_bytes=CHAIN[0].size)
     first, second = FakePeer(1), FakePeer(2)
