@@ -17,6 +17,10 @@ UNSERVED_CLAIMS = 12
 without its claim, which may be a lie. With the default ``sync_retry_s`` that is a minute."""
 
 
+MAX_REMEMBERED = 1024
+"""Keys whose claims led to nothing."""
+
+
 class InitialSync:
     """From not started to finished, once."""
 
@@ -59,6 +63,8 @@ class InitialSync:
                 unserved.clear()
             else:
                 unserved.update(peer.info.public_key for peer in claimants)
+                while len(unserved) > MAX_REMEMBERED:
+                    del unserved[next(iter(unserved))]  # the one that was noted first
             self._accepted = trio.Event()
             with trio.move_on_after(options.sync_retry_s):
                 await self._accepted.wait()

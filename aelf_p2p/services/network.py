@@ -41,7 +41,8 @@ class BroadcastReport:
     held_back: str = ""
     """Why nobody gets it: the node is not synced, or the block is too old."""
     receipt: Receipt | None = None
-    """What becomes of it, peer by peer, where ``record_receipts`` asked for that."""
+    """What becomes of it, peer by peer, where ``record_receipts`` asked for that; None when it was
+    held back."""
 
 
 class NetworkService:

@@ -3,6 +3,7 @@
 import trio
 
 from aelf_p2p.contracts import Transport
+from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.services.dialer import DialedPeers
 from aelf_p2p.services.discovery import Discovery, DiscoveryRound
@@ -38,12 +39,13 @@ class Workers:
 
     async def run(self, initialized: trio.Event) -> None:
         """Let them work until closed."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.health_check.run)
-            nursery.start_soon(self.reconnection.run)
-            await initialized.wait()
-            # Who has just met its boot nodes needs others, and not only in a minute.
-            await self.discovery.run(at_once=True)
+        with single_error_as_itself():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.health_check.run)
+                nursery.start_soon(self.reconnection.run)
+                await initialized.wait()
+                # Who has just met its boot nodes needs others, and not only in a minute.
+                await self.discovery.run(at_once=True)
 
     def close(self) -> None:
         """The node shuts down: nobody is dialed any more."""
