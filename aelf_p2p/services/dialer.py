@@ -232,6 +232,8 @@ class DialedPeers:
             await stream.send_many([opening])
             messages = await stream.receive_many()
         dial.answered.set()
+        if scope.cancelled_caught and dial.gives_way:
+            return None
         if scope.cancelled_caught:
             raise DeadlineExceededError(
                 f"{order.endpoint} did not answer the handshake on the stream"

@@ -24,7 +24,13 @@ from aelf_p2p.core.peer_info import PeerStatus
 from aelf_p2p.node import Node, open_node
 from aelf_p2p.testing.conditions import ConditionedHub, Latency
 from aelf_p2p.wire import methods as m
-from tests.services.foreign import PORT, ForeignNode, ForeignServer, ForeignStream
+from tests.services.foreign import (
+    PORT,
+    ForeignNode,
+    ForeignServer,
+    ForeignStream,
+    open_test_node,
+)
 from tests.services.support import EPOCH_NS, SECOND_NS, identity
 
 A, B = Endpoint("alice", PORT), Endpoint("bob", PORT)
@@ -395,3 +401,53 @@ async def redial_after_a_crash(case: Case) -> None:
 @pytest.mark.parametrize("a_is_lower", [True, False])
 def test_a_dead_connection_of_ours_does_not_keep_its_node_out(a_is_lower: bool) -> None:
     run(redial_after_a_crash, Case(a_is_lower=a_is_lower))
+
+
+class TakesItsTime(ForeignServer):
+    """Answers our handshake on the stream only when it may."""
+
+    def __init__(self, node: ForeignNode) -> None:
+        super().__init__(node)
+        self.may_answer = trio.Event()
+
+    async def answer_stream_handshake(self, request: bytes) -> bytes:
+        await self.may_answer.wait()
+        return await super().answer_stream_handshake(request)
+
+
+@pytest.mark.parametrize("takes_s", [0.5, 100.0])
+async def test_our_answer_waits_until_theirs_has_taken_in_ours(
+    takes_s: float, autojump_clock: MockClock
+) -> None:
+    """It compares the two dials at the end of its own; what comes later replaces what it has. It
+    waits three seconds for us, so that we wait one at most."""
+    hub, foreign = ConditionedHub(), ForeignNode(2)
+    server, there = TakesItsTime(foreign), Endpoint("foreign", PORT)
+    ours: list[Peer] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, hub)
+        async with open_test_node(hub) as node, foreign.dial(hub) as channel:
+
+            async def dial() -> None:
+                ours.append(await node.connect(there))
+
+            async def take_in() -> None:
+                await trio.sleep(takes_s)
+                server.may_answer.set()
+
+            await foreign.do_handshake(channel)  # its dial began before our stream's handshake
+            await trio.sleep(0.1)
+            nursery.start_soon(dial)
+            await trio.sleep(0.1)
+            async with foreign.open_stream(channel) as stream:
+                nursery.start_soon(take_in)
+                began = trio.current_time()
+                assert (await stream.shake_hands()).error == types.HANDSHAKE_OK
+                assert trio.current_time() - began == pytest.approx(min(takes_s, 1.0))
+                await stream.ask(service.CONFIRM_HAND_SHAKE)
+                await trio.sleep(0.1)
+                [peer] = node.peers()
+                assert peer.info.inbound
+                await trio.sleep(3)
+                assert ours == [peer]
+        nursery.cancel_scope.cancel()
