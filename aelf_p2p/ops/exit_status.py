@@ -2,6 +2,8 @@
 
 import signal
 
+from aelf_p2p.ops.output import say
+
 DONE = 0
 FAILED = 1
 """It went wrong on the way."""
@@ -12,3 +14,11 @@ WRONGLY_CALLED = 2
 def of_signal(number: signal.Signals) -> int:
     """A signal ended it before it was done; as shells tell of it."""
     return 128 + number
+
+
+def status_of(ended_by: signal.Signals | None, *, failed: bool) -> int:
+    """Of a run that a signal may have ended, which is then said."""
+    if ended_by is not None:
+        say("interrupted")
+        return of_signal(ended_by)
+    return FAILED if failed else DONE

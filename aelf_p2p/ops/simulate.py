@@ -10,9 +10,9 @@ import trio
 
 from aelf_p2p.chain.block_maker import BLOCK_INTERVAL_NS
 from aelf_p2p.ops.arguments import Commands, seed, whole_number
-from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
+from aelf_p2p.ops.exit_status import status_of
 from aelf_p2p.ops.figures import median_and_p99
-from aelf_p2p.ops.output import say, tell
+from aelf_p2p.ops.output import tell
 from aelf_p2p.ops.real_transactions import real_transactions
 from aelf_p2p.ops.signals import Ending, ended_by_signals
 from aelf_p2p.testing.determinism import run_deterministic
@@ -65,11 +65,9 @@ def run(options: argparse.Namespace) -> int:
     began = time.perf_counter()
     with ended_by_signals() as ending:
         run_deterministic(_run, report, options.seed, ending, seed=options.seed)
-    if ending.by is not None:
-        say("interrupted")
-        return of_signal(ending.by)
-    report.summarise(time.perf_counter() - began)
-    return FAILED if report.faults else DONE
+    if ending.by is None:
+        report.summarise(time.perf_counter() - began)
+    return status_of(ending.by, failed=bool(report.faults))
 
 
 @dataclass

@@ -471,7 +471,7 @@ async def test_quiet_nodes_stay_connected_over_sockets(
     versions: tuple[str, str], transport: str
 ) -> None:
     """The channel of the one that dialed back is a stranger's at first, and strangers go."""
-    limits = WireLimits(stranger_timeout_s=0.3)
+    limits = WireLimits(stranger_timeout_s=0.6)
     make: Any = GrpcTransport if transport == "grpc" else TcpTransport
     arguments: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "options": LOCAL}
     with trio.fail_after(20):
@@ -493,7 +493,7 @@ async def test_quiet_nodes_stay_connected_over_sockets(
                 node.workers.discovery.pause()
             to_bob = await alice.connect(bob.endpoint)
             to_alice = await bob._context.pool.wait_ready(alice.public_key)
-            with trio.move_on_after(1.0):
+            with trio.move_on_after(0.9):
                 await to_alice.wait_closed()
             assert to_bob.close_reason is to_alice.close_reason is None
             await to_alice.check_health(timeout_s=5)

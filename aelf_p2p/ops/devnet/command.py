@@ -13,9 +13,9 @@ from aelf_p2p.ops.devnet.directory import add_data, open_directory
 from aelf_p2p.ops.devnet.processes import NodeProcess, open_devnet
 from aelf_p2p.ops.devnet.report import Report
 from aelf_p2p.ops.devnet.scenario import Plan, drive
-from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
+from aelf_p2p.ops.exit_status import status_of
 from aelf_p2p.ops.node_options import add_transport
-from aelf_p2p.ops.output import say, tell
+from aelf_p2p.ops.output import tell
 from aelf_p2p.ops.real_transactions import real_transactions
 from aelf_p2p.ops.signals import Ending, ended_by_signals
 from aelf_p2p.testing.vectors import load_vectors
@@ -63,10 +63,7 @@ def run(options: argparse.Namespace) -> int:
     report = Report()
     with open_directory(options.data, report.faults) as directory, ended_by_signals() as ending:
         trio.run(_run, options, directory, report, ending)
-    if ending.by is not None:
-        say("interrupted")
-        return of_signal(ending.by)
-    return FAILED if report.faults else DONE
+    return status_of(ending.by, failed=bool(report.faults))
 
 
 async def _run(

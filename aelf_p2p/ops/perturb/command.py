@@ -12,9 +12,9 @@ from aelf_p2p.ops.arguments import Commands, seconds, seed, whole_number
 from aelf_p2p.ops.devnet.chains import compare_tips, read_chain
 from aelf_p2p.ops.devnet.directory import add_data, open_directory
 from aelf_p2p.ops.devnet.processes import NodeProcess, open_devnet
-from aelf_p2p.ops.exit_status import DONE, FAILED, of_signal
+from aelf_p2p.ops.exit_status import status_of
 from aelf_p2p.ops.node_options import add_transport
-from aelf_p2p.ops.output import say, tell
+from aelf_p2p.ops.output import tell
 from aelf_p2p.ops.perturb.faults import LEAST_NODES, Kind, plan_faults
 from aelf_p2p.ops.perturb.links import Links
 from aelf_p2p.ops.perturb.report import Report
@@ -89,10 +89,7 @@ def run(options: argparse.Namespace) -> int:
         ended_by_signals() as ending,
     ):
         trio.run(_run, options, directory, report, ending)
-    if ending.by is not None:
-        say("interrupted")
-        return of_signal(ending.by)
-    return FAILED if report.failures else DONE
+    return status_of(ending.by, failed=bool(report.failures))
 
 
 async def _run(
