@@ -21,6 +21,7 @@ from aelf_p2p.core.errors import (
     HandlerError,
     MalformedError,
     NetworkError,
+    RpcError,
     UnrecoverableError,
 )
 from aelf_p2p.core.options import NetworkOptions
@@ -303,6 +304,8 @@ class ConnectedPeer(ABC):
         asked_at = trio.current_time()
         try:
             await self.check_health(timeout_s=timeout_s)
+        except (HandlerError, RpcError) as exc:  # an answer all the same
+            log.debug("%s: the health check failed there: %s", self.info, exc)
         except FullBufferError:
             # No room to ask: what waits for it asks it already, and it has as long to answer.
             await trio.sleep(timeout_s)

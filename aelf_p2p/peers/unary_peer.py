@@ -48,6 +48,7 @@ _METHODS: dict[int, m.Method] = {
     MessageType.CONFIRM_HAND_SHAKE: m.CONFIRM_HANDSHAKE,
 }
 _GONE = {StatusCode.CANCELLED, StatusCode.UNAVAILABLE}
+_NO_SIGN_OF_LIFE = {*_GONE, StatusCode.DEADLINE_EXCEEDED}
 
 
 class UnaryPeer(ConnectedPeer):
@@ -177,12 +178,20 @@ class UnaryPeer(ConnectedPeer):
             return await self._call_once(method, request, left_s)
 
     async def _call_once(self, method: m.Method, request: bytes, timeout_s: float) -> bytes:
-        reply = await self._channel.call(
-            method, request, metadata=self._metadata, timeout_s=timeout_s
-        )
+        try:
+            reply = await self._channel.call(
+                method, request, metadata=self._metadata, timeout_s=timeout_s
+            )
+        except CallFailedError as exc:
+            if exc.code not in _NO_SIGN_OF_LIFE:
+                self._answered()
+            raise
+        self._answered()
+        return reply
+
+    def _answered(self) -> None:
         self.heard()
         self._session_shown_at = trio.current_time()
-        return reply
 
     def _what_to_do(self, method: m.Method, error: TransportError) -> NetworkError:
         """What a failed call means for the peer (protocol §3.4: an old node's reading)."""

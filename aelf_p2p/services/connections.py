@@ -23,7 +23,14 @@ from aelf_p2p.contracts import (
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import Dialer, DialTimes, keep_own_dial, overlap
 from aelf_p2p.core.endpoint import Endpoint
-from aelf_p2p.core.errors import AelfP2PError, FullBufferError, NetworkError, RefusalReason
+from aelf_p2p.core.errors import (
+    AelfP2PError,
+    FullBufferError,
+    HandlerError,
+    NetworkError,
+    RefusalReason,
+    RpcError,
+)
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
@@ -210,6 +217,8 @@ class Connections:
             await peer.check_health(timeout_s=self.context.options.replace_probe_timeout_s)
         except FullBufferError:
             return True  # we could not even ask; its watchdog will
+        except (HandlerError, RpcError):
+            return True  # an answer all the same
         except NetworkError as exc:
             log.info("%s is dead, its place goes to a newcomer: %s", peer.info, exc)
             return self.context.pool.get(peer.info.public_key) not in (peer, None)

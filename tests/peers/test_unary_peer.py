@@ -500,6 +500,17 @@ async def test_its_node_is_shown_our_session_at_once_and_each_minute(
             assert calls == pytest.approx(at_s)
 
 
+@pytest.mark.parametrize("code", [StatusCode.UNKNOWN, StatusCode.INTERNAL])
+async def test_an_error_is_a_sign_of_life(code: StatusCode, autojump_clock: MockClock) -> None:
+    """C# keeps a peer whose health check ends so; asked anew each time, and not without end."""
+    async with open_pair(options=NetworkOptions(), inbound=True) as pair:
+        pair.node.fails(m.CHECK_HEALTH, *[code] * 1000)
+        await trio.sleep(200)
+        assert pair.peer.status is PeerStatus.READY
+        # At once, then whenever it was silent for 20 s, with one repetition each.
+        assert len(pair.node.named(m.CHECK_HEALTH)) == 2 * 10
+
+
 async def test_what_is_in_a_senders_hand_counts_as_queued(autojump_clock: MockClock) -> None:
     async with open_pair() as pair:
         pair.node.scripts["TransactionBroadcastStream"] = _never

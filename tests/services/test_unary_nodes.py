@@ -498,3 +498,30 @@ async def test_quiet_nodes_stay_connected_over_sockets(
             assert to_bob.close_reason is to_alice.close_reason is None
             await to_alice.check_health(timeout_s=5)
             await to_bob.check_health(timeout_s=5)
+
+
+async def test_a_key_whose_health_check_fails_there_is_connected_and_alive(
+    autojump_clock: MockClock,
+) -> None:
+    hub = ConditionedHub(latency_s=0.02)
+
+    class Failing(ForeignServer):
+        async def handle(self, call: IncomingCall) -> None:
+            if call.method == m.CHECK_HEALTH:
+                raise CallFailedError(StatusCode.INTERNAL)
+            await call.stream.receive_many()
+            await call.stream.send_many([b""])
+
+    foreign = ForeignNode(3, node_version=OLD)
+    async with two_nodes(hub=hub) as (_, bob), trio.open_nursery() as nursery:
+        await nursery.start(Failing(foreign).serve, hub)
+        async with foreign.dial(hub, BOB) as channel:
+            first = (await foreign.do_handshake(channel)).handshake
+            metadata = {**foreign.metadata, "session-id-bin": first.session_id}
+            await channel.call(m.CONFIRM_HANDSHAKE, b"", metadata=metadata, timeout_s=3)
+            await trio.sleep(100)
+            [peer] = bob.peers()
+            async with foreign.dial(hub, BOB, host="elsewhere") as other:
+                assert (await foreign.do_handshake(other)).error == types.REPEATED_CONNECTION
+            assert bob.peers() == [peer]
+        nursery.cancel_scope.cancel()
