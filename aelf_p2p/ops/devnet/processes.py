@@ -83,14 +83,18 @@ class NodeProcess:
         assert process.stdout is not None
         try:
             async with process.stdin, process.stdout:
-                lines = Lines(process.stdout)
-                while (message := await lines.receive()) is not None:
-                    self._note(message)
-                    if self._process is None and message["event"] == "status":
-                        self._process = process
-                        self.opened_at_height = self.status.height
-                        task_status.started()
-                await process.wait()
+                try:
+                    lines = Lines(process.stdout)
+                    while (message := await lines.receive()) is not None:
+                        self._note(message)
+                        if self._process is None and message["event"] == "status":
+                            self._process = process
+                            self.opened_at_height = self.status.height
+                            task_status.started()
+                    await process.wait()
+                finally:
+                    if process.returncode is None:
+                        process.terminate()  # before its pipes close: the signal is what ends it
         finally:
             if process.returncode is None:
                 await _end(process)
