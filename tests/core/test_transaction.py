@@ -206,3 +206,50 @@ def test_a_transaction_has_slots_and_a_short_repr() -> None:
     assert not hasattr(transaction, "__dict__")
     assert "Transfer" in repr(transaction)
     assert len(repr(transaction)) < 300
+
+
+# --- the two ways of parsing ----------------------------------------------------------------------
+
+FRAGMENTS = st.sampled_from(
+    [
+        *PARTS.values(),
+        encode_bytes_field(4, b"\x01\x02\x03\x04"),
+        encode_bytes_field(6, b"params"),
+        encode_bytes_field(10000, b"s" * 65),
+        encode_bytes_field(1, b""),
+        b"\x0a\x00",  # an address without a value
+        b"\x12\x24\x0a\x20" + TO + b"\x10\x00",  # one with a field that C# does not know
+        b"\x18\x00",  # a default written out
+        b"\x18\xe0\x80\x00",  # a number longer than it need be
+        b"\x2a\x02\xff\xfe",  # no UTF-8
+        b"\xba\x06\x01u",  # an unknown field
+    ]
+)
+MANGLED = st.tuples(st.lists(FRAGMENTS, max_size=8).map(b"".join), st.binary(max_size=2)).map(
+    b"".join
+)
+
+
+@given(
+    MANGLED
+    | st.tuples(
+        st.sampled_from(REAL), st.integers(0, 2**16), st.integers(0, 255), st.booleans()
+    ).map(lambda made: mangle(*made))
+)
+def test_the_quick_way_takes_nothing_that_the_careful_one_does_not(raw: bytes) -> None:
+    quick = Transaction._parse_usual(raw)
+    if quick is not None:
+        careful = Transaction._parse_any_untrusted(raw)
+        for name in Transaction.__slots__:
+            assert getattr(quick, name) == getattr(careful, name)
+
+
+def mangle(vector: UnsignedTransactionVector, at: int, byte: int, cuts: bool) -> bytes:
+    raw = bytearray(vector.raw)
+    raw[at % len(raw)] = byte
+    return bytes(raw[: at % len(raw)] if cuts else raw)
+
+
+@pytest.mark.parametrize("vector", REAL, ids=lambda vector: vector.id.hex()[:8])
+def test_real_transactions_go_the_quick_way(vector: UnsignedTransactionVector) -> None:
+    assert Transaction._parse_usual(vector.raw) is not None
