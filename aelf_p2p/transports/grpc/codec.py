@@ -25,7 +25,7 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.options import KIB, MIB
 from aelf_p2p.transports.grpc import headers
-from aelf_p2p.transports.grpc.frames import FrameScanner
+from aelf_p2p.transports.grpc.frames import DataPiece, FrameScanner
 from aelf_p2p.transports.grpc.http2 import Http2
 from aelf_p2p.transports.net.budgets import EventBudget
 from aelf_p2p.transports.net.codec import (
@@ -79,7 +79,9 @@ class GrpcCodec:
         self._limits = limits
         self._authority = authority
         self._scheme = scheme
-        self._scanner = FrameScanner(limits, expects_preface=not is_client)
+        self._scanner = FrameScanner(
+            limits, expects_preface=not is_client, takes_data=self._takes_data
+        )
         self._provoked_resets = EventBudget(limits.provoked_resets)
         self._resets = EventBudget(limits.resets)
         self._informational = EventBudget(limits.empty_frames)
@@ -90,7 +92,7 @@ class GrpcCodec:
         self._we_drain = False
         self._they_drain: str | None = None
         self._now = 0.0
-        self._out = bytearray()
+        self._out: list[bytes | memoryview] = []
         self._greeted = False  # their SETTINGS came
         self._h2 = Http2(limits, is_client=is_client)
         self._takers: dict[type[e.Event], Callable[[e.Event], Iterator[Event]]] = {
@@ -107,24 +109,27 @@ class GrpcCodec:
 
     # --- from the other side ---
 
-    def receive_untrusted(self, data: bytes, now: float) -> list[Event]:
+    def receive_untrusted(self, data: bytes, now: float) -> Iterator[Event | None]:
         """See ``Codec``."""
         self._now = now
-        events: list[Event] = []
-        self._flush()
         try:
             for piece in self._scanner.scan_untrusted(data, now):
-                if isinstance(piece, GoAwayFrame):
-                    events.append(self._take_goaway(piece))
+                if piece is None:
+                    yield None
+                elif isinstance(piece, DataPiece):
+                    yield from self._take_bytes(piece.stream_id, piece.data, len(piece.data))
+                elif isinstance(piece, GoAwayFrame):
+                    yield self._take_goaway(piece)
                 else:
-                    self._feed_untrusted(piece, events)
+                    yield from self._feed_untrusted(piece)
         except (MalformedError, ProtocolViolationError) as exc:
             if not self._we_drain:
                 self._go_away(ErrorCodes.ENHANCE_YOUR_CALM, str(exc))
             raise
-        return events
 
-    def _feed_untrusted(self, piece: bytes, events: list[Event]) -> None:
+    def _feed_untrusted(self, piece: bytes) -> list[Event]:
+        self._flush()
+        events: list[Event] = []
         try:
             for event in self._h2.receive_data(piece):
                 take = self._takers.get(type(event))
@@ -137,7 +142,8 @@ class GrpcCodec:
         answer = self._h2.data_to_send()
         if answer:
             self._count_resets(answer)
-            self._out += answer
+            self._out.append(answer)
+        return events
 
     def _count_resets(self, answer: bytes) -> None:
         """h2 resets a stream for each frame that comes on it after its end."""
@@ -218,15 +224,27 @@ class GrpcCodec:
         if status is not None:
             yield from self._end_with(event.stream_id, *status)
 
+    def _takes_data(self, call_id: int, size: int) -> bool:
+        """Whether a DATA frame is given to us as it is; h2 then knows of it, and sees it not."""
+        if call_id not in self._calls:
+            return False
+        try:
+            return self._h2.take_data_frame(call_id, size)
+        except H2Error as exc:
+            self._go_away(ErrorCodes.FLOW_CONTROL_ERROR, str(exc))
+            raise ProtocolViolationError(f"HTTP/2: {exc}") from exc
+
     def _take_data(self, event: e.Event) -> Iterator[Event]:
         assert isinstance(event, e.DataReceived)
-        call_id, credit = event.stream_id, event.flow_controlled_length
+        yield from self._take_bytes(event.stream_id, event.data, event.flow_controlled_length)
+
+    def _take_bytes(self, call_id: int, data: bytes, credit: int) -> Iterator[Event]:
         if self._trusted:
             self._free_connection(credit)
         if call_id not in self._calls:
             self.consumed(call_id, credit)
         elif credit:
-            yield BytesReceived(call_id, event.data, credit)
+            yield BytesReceived(call_id, data, credit)
 
     def _take_end(self, event: e.Event) -> Iterator[Event]:
         assert isinstance(event, e.StreamEnded)
@@ -353,10 +371,9 @@ class GrpcCodec:
 
     def send(self, call_id: int, data: bytes | memoryview) -> None:
         """See ``Codec``."""
-        most = self._h2.max_outbound_frame_size
+        self._flush()
         with self._still_open():
-            for at in range(0, len(data), most):
-                self._h2.send_data(call_id, data[at : at + most])
+            self._out += self._h2.data_frames(call_id, data)
 
     def reset(self, call_id: int) -> None:
         """See ``Codec``."""
@@ -401,14 +418,15 @@ class GrpcCodec:
     def data_to_send(self) -> bytes:
         """See ``Codec``."""
         self._flush()
-        data = bytes(self._out)
+        data = b"".join(self._out)
         self._out.clear()
         return data
 
     # --- helpers ---
 
     def _flush(self) -> None:
-        self._out += self._h2.data_to_send()
+        if said := self._h2.data_to_send():
+            self._out.append(said)
 
     @contextmanager
     def _still_open(self) -> Iterator[None]:
@@ -468,7 +486,7 @@ class GrpcCodec:
         frame.error_code = code
         frame.additional_data = why.encode("ascii", "replace")[:200]
         self._flush()
-        self._out += frame.serialize()
+        self._out.append(frame.serialize())
 
 
 def _error_name(code: int) -> str:

@@ -5,7 +5,8 @@ It also keeps a frame until it is whole before it looks at its length, and takes
 frames that mean nothing; both are limited here. Source: RFC 9113 §4.1, §6.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from hyperframe.exceptions import HyperframeError
 from hyperframe.frame import (
@@ -20,6 +21,7 @@ from hyperframe.frame import (
 from aelf_p2p.core.errors import MalformedError, ProtocolViolationError
 from aelf_p2p.core.options import KIB
 from aelf_p2p.transports.net.budgets import EventBudget
+from aelf_p2p.transports.net.codec import FRAMES_A_TURN
 from aelf_p2p.transports.net.limits import WireLimits
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -31,16 +33,40 @@ SMALL_DATA_BYTES = 32
 _HEADER_BYTES = 9
 _GOAWAY_LEAST_BYTES = 8
 _ACK = _END_STREAM = 0x1
+_END_HEADERS = 0x4
 _PADDED = 0x8
+_STREAM_ID = 0x7FFFFFFF  # the highest bit means nothing (RFC 9113 §4.1)
+
+
+_PERHAPS_APART = {GoAwayFrame.type, DataFrame.type}
+
+
+class DataPiece(NamedTuple):
+    """Bytes of a DATA frame, perhaps not all of them."""
+
+    stream_id: int
+    data: bytes
 
 
 class FrameScanner:
-    """Cuts what comes in into what h2 is to see and GOAWAY frames, in their order."""
+    """Cuts what comes in into what h2 is to see, GOAWAY frames, and DATA frames, in their order.
 
-    def __init__(self, limits: WireLimits, *, expects_preface: bool) -> None:
+    ``takes_data(stream_id, size)`` is asked at the head of each DATA frame that has no flags, once
+    all before it was given: whether it is to be given apart, or to h2.
+    """
+
+    def __init__(
+        self,
+        limits: WireLimits,
+        *,
+        expects_preface: bool,
+        takes_data: Callable[[int, int], bool] = lambda stream_id, size: False,
+    ) -> None:
+        self._takes_data = takes_data
         self._passing = len(PREFACE) if expects_preface else 0  # bytes that are no frame header
         self._tail = b""  # of a frame header that is not whole
-        self._goaway: bytearray | None = None
+        self._apart: bytearray | int | None = None  # a GOAWAY so far, or the stream of DATA
+        self._in_header_block = False
         self._header_block_bytes = 0
         self._small = EventBudget(limits.small_frames)
         self._empty = EventBudget(limits.empty_frames)
@@ -49,43 +75,69 @@ class FrameScanner:
             PingFrame.type: ("pings", EventBudget(limits.pings)),
         }
 
-    def scan_untrusted(self, data: bytes, now: float) -> Iterator[bytes | GoAwayFrame]:
-        """Raises ProtocolViolationError at a flood, MalformedError at a frame that is too long."""
-        if self._tail:
-            data = self._tail + data
-            self._tail = b""
-        begin = at = 0  # where what h2 is to see begins, and how far we have looked
+    def scan_untrusted(
+        self, data: bytes, now: float
+    ) -> Iterator[bytes | GoAwayFrame | DataPiece | None]:
+        """None after every ``FRAMES_A_TURN`` frames. Raises ProtocolViolationError at a flood,
+        MalformedError at a frame that is too long."""
+        data = self._tail + data
+        self._tail = b""
+        begin = at = frames = 0  # where what h2 is to see begins, and how far we have looked
         while at < len(data):
             if self._passing:
                 step = min(self._passing, len(data) - at)
                 self._passing -= step
                 at += step
-                if self._goaway is not None:
-                    self._goaway += data[at - step : at]
+                if self._apart is not None:
+                    yield from self._take_apart(self._apart, data[at - step : at])
                     begin = at
-                    if not self._passing:
-                        yield _parse_goaway_untrusted(bytes(self._goaway))
-                        self._goaway = None
                 continue
             if len(data) - at < _HEADER_BYTES:
                 self._tail = data[at:]
                 break
-            length = int.from_bytes(data[at : at + 3], "big")
-            kind, flags = data[at + 3], data[at + 4]
+            kind, length = data[at + 3], int.from_bytes(data[at : at + 3], "big")
             if length > MAX_FRAME_BYTES:
                 raise MalformedError(f"a frame of {length} bytes, over {MAX_FRAME_BYTES}")
-            self._count(kind, flags, length, now)
-            if kind == GoAwayFrame.type:
-                if length < _GOAWAY_LEAST_BYTES:
-                    raise MalformedError(f"a GOAWAY of {length} bytes")
-                if begin < at:
-                    yield data[begin:at]
-                self._goaway = bytearray(data[at : at + _HEADER_BYTES])
-                begin = at + _HEADER_BYTES
+            self._count(kind, data[at + 4], length, now)
+            frames += 1
+            turn_ends = frames % FRAMES_A_TURN == 0
+            if begin < at and (turn_ends or kind in _PERHAPS_APART):
+                yield data[begin:at]
+                begin = at
+            if turn_ends:
+                yield None
+            header = data[at : at + _HEADER_BYTES]
             at += _HEADER_BYTES
             self._passing = length
+            if kind in _PERHAPS_APART and self._begin_apart(header, length):
+                begin = at
         if begin < at:
             yield data[begin:at]
+
+    def _begin_apart(self, header: bytes, length: int) -> bool:
+        """Whether h2 is not to see the frame that begins."""
+        if header[3] == GoAwayFrame.type:
+            if length < _GOAWAY_LEAST_BYTES:
+                raise MalformedError(f"a GOAWAY of {length} bytes")
+            self._apart = bytearray(header)
+        elif length and not header[4] and not self._in_header_block:
+            stream_id = int.from_bytes(header[5:], "big") & _STREAM_ID
+            if self._takes_data(stream_id, length):
+                self._apart = stream_id
+        return self._apart is not None
+
+    def _take_apart(
+        self, apart: bytearray | int, piece: bytes
+    ) -> Iterator[GoAwayFrame | DataPiece]:
+        """More of such a frame: a GOAWAY is given when it is whole, DATA as it comes."""
+        if not self._passing:
+            self._apart = None
+        if isinstance(apart, int):
+            yield DataPiece(apart, piece)
+            return
+        apart += piece
+        if not self._passing:
+            yield _parse_goaway_untrusted(bytes(apart))
 
     def _count(self, kind: int, flags: int, length: int, now: float) -> None:
         if kind == DataFrame.type:
@@ -96,6 +148,7 @@ class FrameScanner:
         elif kind in (HeadersFrame.type, ContinuationFrame.type):
             if length == 0:
                 _spend(self._empty, "empty frames", now)
+            self._in_header_block = not flags & _END_HEADERS
             if kind == HeadersFrame.type:
                 self._header_block_bytes = 0
             self._header_block_bytes += length

@@ -1,12 +1,19 @@
-"""h2 as we use it: with our limits from the first frame on, and lenient where the C core is."""
+"""h2 as we use it: with our limits from the first frame on, and lenient where the C core is.
+
+DATA frames, nearly all that a connection carries, do not go through h2's frame objects, which take
+ten times as long as the sending itself: they are written and read by hand, while h2 still decides
+whether they may come or go, and keeps the windows.
+"""
 
 import logging
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Iterator
 
 import h2.events as e
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
+from h2.stream import H2Stream, StreamState
 from hpack import Decoder, HeaderTuple
 
 from aelf_p2p.core.options import KIB
@@ -16,6 +23,12 @@ MAX_HEADER_LIST_BYTES = 16 * KIB
 ENCODER_TABLE_BYTES = 4 * KIB
 """HTTP/2's initial size. Whatever more the other side allows is not used: hpack searches the table
 entry by entry for each header."""
+
+_DATA = 0  # the type of a frame (RFC 9113 §6.1)
+_frame_header = struct.Struct(">BHBBL")  # length in two parts, type, flags, stream
+
+_MAY_SEND = {StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE}
+_MAY_RECEIVE = {StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL}
 
 # hpack logs every header, session ids among them, and those are never logged.
 logging.getLogger("hpack").setLevel(logging.INFO)
@@ -41,12 +54,58 @@ class Http2(H2Connection):
         )
         self.initiate_connection()
 
+    def data_frames(self, stream_id: int, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Send data within the windows as frames, which belong behind what ``data_to_send`` gives.
+
+        Raises h2's errors where ``send_data`` would.
+        """
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.state_machine.state not in _MAY_SEND:
+            self.send_data(stream_id, data)  # says what is wrong
+            return
+        most = self.max_outbound_frame_size
+        data = memoryview(data)
+        for at in range(0, len(data), most):
+            piece = data[at : at + most]
+            size = len(piece)
+            self.outbound_flow_control_window -= size
+            stream.outbound_flow_control_window -= size
+            yield _frame_header.pack(size >> 16, size & 0xFFFF, _DATA, 0, stream_id)
+            yield piece
+
+    def take_data_frame(self, stream_id: int, size: int) -> bool:
+        """A DATA frame of so many bytes came, without flags. True when that is right and counted,
+        so that h2 need not see it; False when it should: its answer may be an error.
+
+        Raises FlowControlError when a window has no room for it.
+        """
+        stream = self.streams.get(stream_id)
+        if stream is None or not _takes_data(stream):
+            return False
+        try:
+            windows = self._inbound_flow_control_window_manager, stream._inbound_window_manager
+        except AttributeError:  # an h2 that keeps them elsewhere
+            return False
+        for window in windows:
+            window.window_consumed(size)
+        return True
+
     def bound_their_settings(self, event: e.RemoteSettingsChanged) -> None:
         """Settings of the other side cost us nothing."""
         for code in event.changed_settings:
             if not isinstance(code, SettingCodes):  # h2 would keep them all, 0.8 KiB each
                 self.remote_settings.pop(code, None)
         self.encoder.header_table_size = min(self.encoder.header_table_size, ENCODER_TABLE_BYTES)
+
+
+def _takes_data(stream: H2Stream) -> bool:
+    machine = stream.state_machine
+    return bool(
+        machine.state in _MAY_RECEIVE
+        and machine.headers_received
+        and not machine.trailers_received
+        and getattr(stream, "_expected_content_length", 0) is None  # else h2 counts what comes
+    )
 
 
 class _LenientDecoder(Decoder):

@@ -1,7 +1,7 @@
 """One call of a socket connection: the MessageStream that its caller or its handler holds."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import trio
@@ -47,7 +47,7 @@ class CallOwner(Protocol):
 
 class Call:
     """Both halves of a call, on either side. The connection tells it what comes, and sends its
-    queue; at most ``send_buffer_bytes`` and one batch or message wait there."""
+    queue, in which ``send_buffer_bytes`` wait at most and as many again, or one message more."""
 
     def __init__(
         self,
@@ -86,15 +86,17 @@ class Call:
 
     async def send_many(self, messages: Sequence[bytes]) -> None:
         """See ``MessageStream``."""
-        await trio.lowlevel.checkpoint()
-        begin = 0
-        while begin < len(messages):
-            await self._wait_room()
-            if self.compresses:
-                await self._put_compressed(messages[begin])
-                begin += 1
-            else:
-                begin += self._put_some(messages, begin)
+        await (
+            trio.lowlevel.checkpoint_if_cancelled()
+        )  # the writer has its turn when there is no room
+        if self.compresses:
+            for message in messages:
+                await self._wait_room()
+                await self._put_compressed(message)
+        else:
+            for run in _runs(messages, self._send_buffer_bytes):
+                await self._wait_room()
+                self._put_run(run)
 
     async def receive_many(self) -> list[bytes]:
         """See ``MessageStream``."""
@@ -241,20 +243,13 @@ class Call:
         if self.our_end_sent:
             raise ConnectionLostError(f"{self.method.name} was ended by the other side")
 
-    def _put_some(self, messages: Sequence[bytes], begin: int) -> int:
-        """Queue as many messages as there is room for, and at least one; returns how many."""
-        first = messages[begin]
-        if len(first) >= APART_BYTES:
-            _check_size(len(first))
-            self._put(message_prefix(len(first)), first)
-            return 1
-        room = self._send_buffer_bytes - self.queued_bytes
-        end = begin
-        while room > 0 and end < len(messages) and len(messages[end]) < APART_BYTES:
-            room -= len(messages[end])
-            end += 1
-        self._put(frame_messages(messages[begin:end]))
-        return end - begin
+    def _put_run(self, run: Sequence[bytes]) -> None:
+        size = len(run[0])
+        if size < APART_BYTES:
+            self._put(frame_messages(run))
+        else:
+            _check_size(size)
+            self._put(message_prefix(size), run[0])
 
     async def _put_compressed(self, message: bytes) -> None:
         _check_size(len(message))
@@ -269,6 +264,32 @@ class Call:
         self.queue.extend(pieces)
         self.queued_bytes += sum(map(len, pieces))
         self._owner.wake_writer(self)
+
+
+def _runs(messages: Sequence[bytes], run_bytes: int) -> Iterable[Sequence[bytes]]:
+    """Messages in the runs in which they are queued: small ones together, while they weigh less
+    than ``run_bytes`` or with the one that they reach it with, a large one alone."""
+    sizes = list(map(len, messages))
+    if sizes and sum(sizes) <= run_bytes and max(sizes) < APART_BYTES:
+        return (messages,)
+    return _cut_runs(messages, run_bytes)
+
+
+def _cut_runs(messages: Sequence[bytes], run_bytes: int) -> Iterator[Sequence[bytes]]:
+    run: list[bytes] = []
+    room = run_bytes
+    for message in messages:
+        is_large = len(message) >= APART_BYTES
+        if run and (is_large or room <= 0):
+            yield run
+            run, room = [], run_bytes
+        if is_large:
+            yield (message,)
+        else:
+            run.append(message)
+            room -= len(message)
+    if run:
+        yield run
 
 
 def _check_size(size: int) -> None:

@@ -5,6 +5,7 @@ halves have ended or either side has reset it, and its number is then never used
 call each half is a row of bytes (``messages`` cuts them into messages), held back by credit.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,11 +108,12 @@ class Codec(Protocol):
     Commands on a call that is over have no effect: ends cross on the wire.
     """
 
-    def receive_untrusted(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes of the other side, at most ``SLICE_BYTES``, at a monotonic time in seconds.
+    def receive_untrusted(self, data: bytes, now: float) -> Iterable[Event | None]:
+        """Take bytes of the other side at a monotonic time in seconds, event by event.
 
-        Raises MalformedError or ProtocolViolationError when the connection cannot go on; what
-        ``data_to_send`` then gives tells the other side why.
+        None after every ``FRAMES_A_TURN`` frames, where other tasks may have their turn, and give
+        commands. Raises MalformedError or ProtocolViolationError when the connection cannot go on;
+        what ``data_to_send`` then gives tells the other side why.
         """
 
     def open_call(self, method: Method, metadata: Metadata, timeout_s: float | None) -> int:
@@ -156,5 +158,6 @@ class Codec(Protocol):
         """Take the bytes that wait to be sent, empty when there are none."""
 
 
-SLICE_BYTES = 8 * 1024
-"""The most that a codec is fed at once; other tasks get their turn in between."""
+FRAMES_A_TURN = 64
+"""Frames that a codec takes at most before other tasks have their turn. One read may bring
+thousands, and the worst of them cost some 40 us each."""

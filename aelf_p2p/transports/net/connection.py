@@ -27,7 +27,6 @@ from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.calls import Call
 from aelf_p2p.transports.net.codec import (
-    SLICE_BYTES,
     BytesReceived,
     CallOpened,
     CallReset,
@@ -48,6 +47,8 @@ log = logging.getLogger(__name__)
 READ_BYTES = 64 * KIB
 SHARE_BYTES = 64 * KIB
 """What one call sends before the others have their turn."""
+WRITE_BYTES = SHARE_BYTES + 4 * KIB
+"""What is written at once: a share with its frames' headers."""
 ROUND_BYTES = 256 * KIB
 """What one write holds of all calls, a share over it at most."""
 
@@ -280,12 +281,9 @@ class Connection:
         """Until nothing more comes, or what comes breaks the rules."""
         try:
             while data := await self._stream.receive_some(READ_BYTES):
-                for at in range(0, len(data), SLICE_BYTES):
-                    if at:
-                        await trio.lowlevel.checkpoint()
-                    self._take_untrusted(bytes(data[at : at + SLICE_BYTES]))
-                    if self.lost is not None:
-                        return
+                await self._take_untrusted(bytes(data))
+                if self.lost is not None:
+                    return
             self._lose(ConnectionLostError(f"{self.remote} closed the connection"))
         except (MalformedError, ProtocolViolationError) as exc:
             log.debug("%s: dropped: %s", self.remote, exc)
@@ -294,12 +292,22 @@ class Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._lose(_lost(self.remote, exc))
 
-    def _take_untrusted(self, data: bytes) -> None:
+    async def _take_untrusted(self, data: bytes) -> None:
         """Raises MalformedError, ProtocolViolationError."""
         self._unsent += self._codec.data_to_send()  # what we said first is no answer to this
-        events = self._codec.receive_untrusted(data, trio.current_time())
-        for event in events:
-            self._take(event)
+        for event in self._codec.receive_untrusted(data, trio.current_time()):
+            if event is not None:
+                self._take(event)
+                continue
+            self._keep_answers()
+            await trio.lowlevel.checkpoint()
+            if self.lost is not None:
+                return
+            self._unsent += self._codec.data_to_send()
+        self._keep_answers()
+
+    def _keep_answers(self) -> None:
+        """What the codec has said to what came. Raises ProtocolViolationError when it is much."""
         said = self._codec.data_to_send()
         if said:
             self._unsent += said
@@ -366,17 +374,11 @@ class Connection:
 
     async def _write(self) -> None:
         try:
-            while True:
-                self._dirty = False
-                data = self._next_bytes()
-                if data:
-                    await self._send(data)
-                elif self._ends_sending:
-                    await _half_close(self._stream)
-                    return
-                else:
-                    self._flushed.unpark_all()
-                    await self._writer_waits.park()
+            with trio.CancelScope() as scope:  # ended by its deadline alone, which each send moves
+                await self._write_all(scope)
+            if scope.cancelled_caught:
+                timeout_s = self._limits.write_timeout_s
+                raise trio.BrokenResourceError(f"nothing was taken for {timeout_s:g} s")
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError) as exc:
             # Busy: TLS has something to say by itself, just when we end our half.
             self._lose(_lost(self.remote, exc))
@@ -385,16 +387,28 @@ class Connection:
             self._writer_gone = True
             self._flushed.unpark_all()
 
-    async def _send(self, data: bytes) -> None:
+    async def _write_all(self, scope: trio.CancelScope) -> None:
+        """Until our half ends, or ``scope`` finds that nothing is taken any more."""
+        while True:
+            self._dirty = False
+            data = self._next_bytes()
+            if data:
+                await self._send(data, scope)
+                continue
+            scope.deadline = math.inf
+            if self._ends_sending:
+                await _half_close(self._stream)
+                return
+            self._flushed.unpark_all()
+            await self._writer_waits.park()
+
+    async def _send(self, data: bytes, scope: trio.CancelScope) -> None:
         """In pieces, so that whoever reads slowly is not taken for one that does not read."""
-        timeout_s = self._limits.write_timeout_s
         self._writing = True
-        for at in range(0, len(data), SHARE_BYTES):
-            piece = data[at : at + SHARE_BYTES]  # all of it, nearly always: no copy is made then
-            with trio.move_on_after(timeout_s) as scope:
-                await self._stream.send_all(piece)
-            if scope.cancelled_caught:
-                raise trio.BrokenResourceError(f"nothing was taken for {timeout_s:g} s")
+        for at in range(0, len(data), WRITE_BYTES):
+            piece = data[at : at + WRITE_BYTES]  # all of it, nearly always: no copy is made then
+            scope.deadline = trio.current_time() + self._limits.write_timeout_s
+            await self._stream.send_all(piece)
         self._writing = False
 
     def _wake(self) -> None:

@@ -32,9 +32,11 @@ _GZIP_LEVEL = 1  # of signed transactions, 6 saves as much and takes 1.4 times a
 _INFLATE_OUT_BYTES = 64 * KIB  # of one step
 _INFLATE_IN_BYTES = 16 * KIB  # of one step: zlib copies what a step leaves over
 _INFLATE_STEP_COST = KIB  # of INFLATE_BYTES, so that steps without output are bounded too
+_ALIKE = 64  # messages that are compared at once: a look in vain costs no more than a few of them
 _MERGED_BYTES = KIB  # chunks smaller than this together become one: an object weighs 40 bytes
 
 _prefix = struct.Struct(">BI")
+_plain_prefix = struct.Struct(">xI")
 
 
 # --- sending --------------------------------------------------------------------------------------
@@ -47,8 +49,8 @@ def message_prefix(length: int, compressed: bool = False) -> bytes:
 
 def frame_messages(messages: Sequence[bytes]) -> bytes:
     """Messages with their prefixes, not compressed."""
-    pack = _prefix.pack
-    return b"".join(chain.from_iterable((pack(0, len(each)), each) for each in messages))
+    prefixes = map(_plain_prefix.pack, map(len, messages))
+    return b"".join(chain.from_iterable(zip(prefixes, messages, strict=True)))
 
 
 def compress(message: bytes) -> bytes:
@@ -212,9 +214,18 @@ class _Chunks:
             behind = at + PREFIX_BYTES + length
             if flag or length > limit_bytes or behind > end:
                 break
-            messages.append(chunk[at + PREFIX_BYTES : behind])
+            cost = length + MESSAGE_OVERHEAD_BYTES
+            count = 1
+            if chunk[behind : behind + PREFIX_BYTES] == chunk[at : at + PREFIX_BYTES]:
+                most = min(room // cost + 1, _ALIKE)
+                count = _count_alike(chunk, at, PREFIX_BYTES + length, most=most)
+                behind = at + count * (PREFIX_BYTES + length)
+            messages += [
+                chunk[begin : begin + length]
+                for begin in range(at + PREFIX_BYTES, behind + 1, PREFIX_BYTES + length)
+            ]
             at = behind
-            room -= length + MESSAGE_OVERHEAD_BYTES
+            room -= count * cost
         self.skip(at - self._start)
         return room
 
@@ -247,6 +258,17 @@ class _Chunks:
             pieces.append(piece)
             count -= len(piece)
         return b"".join(pieces)
+
+
+def _count_alike(chunk: bytes, at: int, step: int, *, most: int) -> int:
+    """How many messages from ``at`` on have the prefix of the first one, at most ``most``; all are
+    looked at together. Acknowledgements, above all, are of one size."""
+    most = min(most, (len(chunk) - at) // step)  # whole ones
+    end = at + most * step
+    for offset in range(at, at + PREFIX_BYTES):
+        column = chunk[offset:end:step]
+        most = min(most, len(column) - len(column.lstrip(column[:1])))
+    return most
 
 
 class _Kept:

@@ -11,7 +11,7 @@ is bounded by dropping it, and what trusted calls get beyond the first window by
 ``max_unread_bytes``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aelf_p2p.contracts import Metadata
@@ -25,6 +25,7 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.transports.net.budgets import EventBudget
 from aelf_p2p.transports.net.codec import (
+    FRAMES_A_TURN,
     BytesReceived,
     CallOpened,
     CallReset,
@@ -113,22 +114,26 @@ class FrameCodec:
 
     # --- from the other side ---
 
-    def receive_untrusted(self, data: bytes, now: float) -> list[Event]:
+    def receive_untrusted(self, data: bytes, now: float) -> Iterator[Event | None]:
         """See ``Codec``."""
         self._now = now
-        self._events = []
+        frames = 0
         try:
             for kind, call_id, payload in self._reader.read_untrusted(data):
+                frames += 1
+                if frames % FRAMES_A_TURN == 0:
+                    yield None
                 take = self._take.get(kind)
                 if take is None:
                     raise ProtocolViolationError(f"{kind.name} from the wrong side")
                 if not self._greeted and kind is not FrameKind.SETTINGS:
                     raise ProtocolViolationError(f"{kind.name} before SETTINGS")
                 take(call_id, payload)
+                yield from self._events
+                self._events.clear()
         except (MalformedError, ProtocolViolationError) as exc:
             self._go_away(str(exc))
             raise
-        return self._events
 
     def _take_settings(self, call_id: int, payload: bytes) -> None:
         window, max_calls = f.parse_settings_untrusted(payload)

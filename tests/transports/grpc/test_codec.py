@@ -28,7 +28,6 @@ from aelf_p2p.core.errors import (
 from aelf_p2p.core.options import KIB, MIB
 from aelf_p2p.transports.grpc.codec import GrpcCodec
 from aelf_p2p.transports.net.codec import (
-    SLICE_BYTES,
     BytesReceived,
     CallOpened,
     CallReset,
@@ -39,6 +38,7 @@ from aelf_p2p.transports.net.codec import (
     StatusReceived,
     WindowOpened,
 )
+from aelf_p2p.transports.net.connection import READ_BYTES
 from aelf_p2p.transports.net.limits import Rate, WireLimits
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
 
@@ -58,8 +58,9 @@ def new_server(limits: WireLimits = LIMITS) -> GrpcCodec:
 
 def feed(codec: GrpcCodec, data: bytes, now: float = NOW) -> list[Event]:
     events: list[Event] = []
-    for at in range(0, len(data), SLICE_BYTES):
-        events += codec.receive_untrusted(data[at : at + SLICE_BYTES], now)
+    for at in range(0, len(data), READ_BYTES):
+        received = codec.receive_untrusted(data[at : at + READ_BYTES], now)
+        events += [event for event in received if event is not None]
     return events
 
 
@@ -72,7 +73,7 @@ class Duo:
 
     client: GrpcCodec = field(default_factory=new_client)
     server: GrpcCodec = field(default_factory=new_server)
-    slice_bytes: Callable[[], int] = lambda: SLICE_BYTES
+    slice_bytes: Callable[[], int] = lambda: READ_BYTES
 
     def __post_init__(self) -> None:
         self.talk()
@@ -92,7 +93,8 @@ class Duo:
         events: list[Event] = []
         while data:
             count = self.slice_bytes()
-            events += receiver.receive_untrusted(data[:count], NOW)
+            received = receiver.receive_untrusted(data[:count], NOW)
+            events += [event for event in received if event is not None]
             data = data[count:]
         return events
 
@@ -245,7 +247,7 @@ def test_bytes_arrive_in_order_however_they_are_cut_and_read(seed: int) -> None:
     """Three calls, both ways at once; either side reads when it likes. That h2 never saw its
     windows overrun is that no codec raises."""
     random = Random(seed)
-    duo = Duo(slice_bytes=lambda: random.choice([1, 9, 100, 5000, SLICE_BYTES]))
+    duo = Duo(slice_bytes=lambda: random.choice([1, 9, 100, 5000, READ_BYTES]))
     # Every byte can be told from its neighbours, and where it was from where it should be.
     whole = b"".join(number.to_bytes(4, "big") for number in range(40_000))
     calls = [duo.open() for _ in range(3)]

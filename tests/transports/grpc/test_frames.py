@@ -1,7 +1,8 @@
 """The look at HTTP/2 frames before h2 sees them, against frames made by hand (RFC 9113 §4.1)."""
 
+from collections.abc import Iterable
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,17 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aelf_p2p.core.errors import MalformedError, ProtocolViolationError
-from aelf_p2p.transports.grpc.frames import SMALL_DATA_BYTES, FrameScanner
+from aelf_p2p.transports.grpc.frames import SMALL_DATA_BYTES, DataPiece, FrameScanner
 from aelf_p2p.transports.net.limits import Rate, WireLimits
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE = range(9)
 CONTINUATION, UNKNOWN = 9, 0xAB
 END_STREAM = ACK = 0x1
+END_HEADERS = 0x4
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 NOW = 3.0
+GENEROUS = WireLimits(empty_frames=Rate(1e6, 1), small_frames=Rate(1e6, 1), pings=Rate(1e6, 1))
 
-Piece = bytes | tuple[int, int, bytes]
-"""What h2 sees, or a GOAWAY: the last stream's id, the error code, the debug data."""
+Piece = bytes | DataPiece | tuple[int, int, bytes]
+"""What h2 sees, bytes of a DATA frame, or a GOAWAY: last stream's id, error code, debug data."""
 
 
 def frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream_id: int = 1) -> bytes:
@@ -38,21 +41,28 @@ def new_scanner(limits: WireLimits | None = None, *, server: bool = False) -> Fr
 
 
 def scan(scanner: FrameScanner, *slices: bytes, now: float = NOW) -> list[Piece]:
-    """What comes out, neighbouring bytes joined."""
+    """What comes out, neighbouring bytes joined; turns left out."""
     pieces: list[Piece] = []
     for each in slices:
         for piece in scanner.scan_untrusted(each, now):
             if isinstance(piece, GoAwayFrame):
                 pieces.append((piece.last_stream_id, piece.error_code, piece.additional_data))
-            else:
+            elif piece is not None:
                 assert piece  # h2 is not bothered with nothing
                 pieces.append(piece)
+    return join(pieces)
+
+
+def join(pieces: Iterable[Piece]) -> list[Piece]:
     joined: list[Piece] = []
-    for is_bytes, group in groupby(pieces, key=lambda piece: isinstance(piece, bytes)):
-        parts = list(group)
-        joined += (
-            [b"".join(part for part in parts if isinstance(part, bytes))] if is_bytes else parts
-        )
+    for piece in pieces:
+        match joined[-1:], piece:
+            case [bytes(before)], bytes():
+                joined[-1] = before + piece
+            case [DataPiece(stream_id, before)], DataPiece(same, data) if stream_id == same:
+                joined[-1] = DataPiece(same, before + data)
+            case _:
+                joined.append(piece)
     return joined
 
 
@@ -92,6 +102,73 @@ def test_any_slicing_gives_the_same_pieces_without_goaway(
             wire += goaway(*each)
             expected.append(each)
     assert scan(new_scanner(server=server), *cut(wire, cuts)) == expected
+
+
+FRAMES = st.tuples(
+    st.sampled_from([DATA, DATA, DATA, HEADERS, CONTINUATION, PING]),
+    st.binary(max_size=40),
+    st.sampled_from([0, 0, END_STREAM, END_HEADERS, 0x8, 0xFF]),
+    st.integers(1, 3),
+)
+
+
+@given(st.lists(FRAMES, max_size=20), st.lists(st.integers(0, 2**16), max_size=20))
+def test_data_of_some_streams_is_given_apart(
+    made: list[tuple[int, bytes, int, int]], cuts: list[int]
+) -> None:
+    wire, expected, asked = b"", list[Piece](), []
+    in_headers = False  # which only CONTINUATION may go on with, and h2 alone says so
+    for kind, payload, flags, stream_id in made:
+        whole = frame(kind, payload, flags=flags, stream_id=stream_id)
+        wire += whole
+        plain = kind == DATA and payload != b"" and not flags and not in_headers
+        if plain:
+            asked.append((stream_id, len(payload)))
+        expected.append(DataPiece(stream_id, payload) if plain and stream_id != 2 else whole)
+        if kind in (HEADERS, CONTINUATION):
+            in_headers = not flags & END_HEADERS
+    heard: list[tuple[int, int]] = []
+
+    def takes_data(stream_id: int, size: int) -> bool:
+        heard.append((stream_id, size))
+        return stream_id != 2
+
+    scanner = FrameScanner(GENEROUS, expects_preface=False, takes_data=takes_data)
+    assert scan(scanner, *cut(wire, cuts)) == join(expected)
+    assert heard == asked
+
+
+def test_all_before_is_given_before_it_is_asked_for_data() -> None:
+    given_before: list[list[Piece]] = []
+    pieces: list[Piece] = []
+
+    def takes_data(stream_id: int, size: int) -> bool:
+        given_before.append(list(pieces))
+        return True
+
+    scanner = FrameScanner(WireLimits(), expects_preface=False, takes_data=takes_data)
+    headers, data = frame(HEADERS, b"h", flags=END_HEADERS), frame(DATA, b"d")
+    for piece in scanner.scan_untrusted(headers + data + headers + data, NOW):
+        assert isinstance(piece, bytes | DataPiece)
+        pieces.append(piece)
+    one_call = [headers, DataPiece(1, b"d")]
+    assert pieces == 2 * one_call
+    assert given_before == [[headers], [*one_call, headers]]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_turn_has_a_bounded_number_of_frames(apart: bool) -> None:
+    frames = [frame(DATA, b"data" + bytes([number])) for number in range(200)]
+    scanner = FrameScanner(GENEROUS, expects_preface=False, takes_data=lambda *_: apart)
+    turns = [b""]
+    for piece in scanner.scan_untrusted(b"".join(frames), NOW):
+        if piece is None:
+            turns.append(b"")
+        else:
+            assert isinstance(piece, bytes | DataPiece)
+            turns[-1] += piece if isinstance(piece, bytes) else frame(DATA, piece.data)
+    assert [len(turn) / len(frames[0]) for turn in turns] == [63, 64, 64, 9]
+    assert b"".join(turns) == b"".join(frames)
 
 
 def test_bytes_one_by_one() -> None:

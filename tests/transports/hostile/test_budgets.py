@@ -12,7 +12,7 @@ from hyperframe.frame import Frame, HeadersFrame
 from aelf_p2p.core.errors import CallFailedError, StatusCode
 from aelf_p2p.core.options import KIB, MIB
 from aelf_p2p.transports.grpc.codec import GrpcCodec
-from aelf_p2p.transports.net.codec import SLICE_BYTES
+from aelf_p2p.transports.net.connection import READ_BYTES
 from aelf_p2p.transports.net.limits import Rate, WireLimits
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
 from tests.transports.hostile.raw_http2 import (
@@ -50,10 +50,11 @@ def greeted(limits: WireLimits, *pairs: tuple[int, int]) -> GrpcCodec:
 
 
 def feed(codec: GrpcCodec, sent: bytes, now: float = 1.0) -> bytes:
-    """In slices; returns what the codec says."""
+    """Read by read; returns what the codec says."""
     said = b""
-    for at in range(0, len(sent), SLICE_BYTES):
-        codec.receive_untrusted(sent[at : at + SLICE_BYTES], now)
+    for at in range(0, len(sent), READ_BYTES):
+        for _ in codec.receive_untrusted(sent[at : at + READ_BYTES], now):
+            pass
         said += codec.data_to_send()
     return said
 

@@ -30,7 +30,8 @@ from aelf_p2p.core.errors import (
     StatusCode,
 )
 from aelf_p2p.transports.grpc.codec import GrpcCodec
-from aelf_p2p.transports.net.codec import SLICE_BYTES, BytesReceived, CallOpened, Event
+from aelf_p2p.transports.net.codec import BytesReceived, CallOpened, Event
+from aelf_p2p.transports.net.connection import READ_BYTES
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import METHODS, PING, REQUEST_BY_STREAM
 from tests.transports.hostile.raw_http2 import PREFACE, frame, message
@@ -155,17 +156,17 @@ slices = st.lists(st.integers(1, 200), max_size=20)
 
 
 def feed(codec: GrpcCodec, data: bytes, cuts: list[int], react: Callable[[Event], None]) -> None:
-    """In slices; what is allowed to come out is an event, or one of two errors."""
+    """Read by read; what is allowed to come out is an event, or one of two errors."""
     at = 0
-    for now, size in enumerate([*cuts, *[SLICE_BYTES] * (len(data) // SLICE_BYTES + 1)]):
+    for now, size in enumerate([*cuts, *[READ_BYTES] * (len(data) // READ_BYTES + 1)]):
         try:
-            events = codec.receive_untrusted(data[at : at + size], float(now + 1))
+            for event in codec.receive_untrusted(data[at : at + size], float(now + 1)):
+                if event is not None:
+                    react(event)
         except (MalformedError, ProtocolViolationError):
             codec.drain()
             codec.data_to_send()
             return
-        for event in events:
-            react(event)
         codec.data_to_send()
         at += size
     # What a connection may still do, whatever happened.

@@ -238,7 +238,7 @@ async def test_who_does_not_read_our_answers_is_dropped() -> None:
     )
     async with open_target(limits) as target, target.attacker() as peer:
         # A small buffer, so that not megabytes of answers vanish into it.
-        peer.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+        peer.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 64 * 1024)
         await peer.send(PREFACE, settings())
         with trio.fail_after(10):
             await peer.send_while_taken(for_ever(lambda at: ping()))

@@ -97,8 +97,8 @@ async def test_a_sender_waits_while_its_buffer_is_full() -> None:
         nursery.start_soon(send)
         while not done:
             await trio.testing.wait_all_tasks_blocked()
-            # Full, and at most one message over it.
-            assert made.call.queued_bytes <= SEND_BUFFER_BYTES + 5 * 4 + 300
+            # Nearly full, then as much again, and at most one message over that.
+            assert made.call.queued_bytes <= 2 * SEND_BUFFER_BYTES + 300 + 5 * len(bodies)
             assert made.owner.woken
             written += made.write()
     assert written + made.write() == b"".join(map(message, bodies))

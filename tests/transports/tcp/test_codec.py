@@ -20,7 +20,6 @@ from aelf_p2p.core.errors import (
     StatusCode,
 )
 from aelf_p2p.transports.net.codec import (
-    SLICE_BYTES,
     BytesReceived,
     CallOpened,
     CallReset,
@@ -31,6 +30,7 @@ from aelf_p2p.transports.net.codec import (
     StatusReceived,
     WindowOpened,
 )
+from aelf_p2p.transports.net.connection import READ_BYTES
 from aelf_p2p.transports.net.limits import Rate, WireLimits
 from aelf_p2p.transports.tcp import frames
 from aelf_p2p.transports.tcp.codec import FrameCodec
@@ -63,8 +63,9 @@ def goaway(last_call_id: int, why: str) -> bytes:
 
 def feed(codec: FrameCodec, data: bytes, now: float = NOW) -> list[Event]:
     events: list[Event] = []
-    for at in range(0, len(data), SLICE_BYTES):
-        events += codec.receive_untrusted(data[at : at + SLICE_BYTES], now)
+    for at in range(0, len(data), READ_BYTES):
+        received = codec.receive_untrusted(data[at : at + READ_BYTES], now)
+        events += [event for event in received if event is not None]
     return events
 
 
@@ -856,7 +857,7 @@ class BackToBack(RuleBasedStateMachine):
         self.to_server += self.client.data_to_send()
         data = bytes(self.to_server[:count])
         del self.to_server[:count]
-        for event in self.server.receive_untrusted(data, NOW):
+        for event in feed(self.server, data):
             self.server_sees(event)
 
     @rule(count=st.integers(1, 300))
@@ -864,7 +865,7 @@ class BackToBack(RuleBasedStateMachine):
         self.to_client += self.server.data_to_send()
         data = bytes(self.to_client[:count])
         del self.to_client[:count]
-        for event in self.client.receive_untrusted(data, NOW):
+        for event in feed(self.client, data):
             self.client_sees(event)
 
     def server_sees(self, event: Event) -> None:
@@ -935,8 +936,8 @@ class BackToBack(RuleBasedStateMachine):
 
     def deliver_all(self) -> None:
         while True:
-            self.deliver_to_server(SLICE_BYTES)
-            self.deliver_to_client(SLICE_BYTES)
+            self.deliver_to_server(READ_BYTES)
+            self.deliver_to_client(READ_BYTES)
             if not (self.to_server or self.to_client):
                 break
 
