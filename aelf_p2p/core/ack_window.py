@@ -8,6 +8,7 @@ which its bound keeps short.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from aelf_p2p.core.broadcast import BroadcastItem
 
@@ -83,22 +84,23 @@ class AckWindow:
                 return item
         return None
 
-    def acknowledge_bytes(self, reply: bytes) -> BroadcastItem | None:
-        """Take out the oldest entry when a whole reply, not parsed, is laid out like the one that
-        ``learn`` was given last; None says nothing.
+    def acknowledge_many(self, messages: Sequence[bytes], begin: int = 0) -> list[BroadcastItem]:
+        """Take out the oldest entries that the messages from ``begin`` on, not parsed, answer one
+        by one; each must be laid out like the reply that ``learn`` was given last. The message
+        behind the last of them may be anything.
 
         A peer's replies differ in the acknowledgement's own fields only: what stands before and
         behind them is the same for a session. So most replies need not be parsed.
         """
         if self._around is None or not self._items:
-            return None
-        item = self._items[0]
+            return []
         before, behind = self._around
-        if reply != before + item.acknowledgement + behind:
-            return None
-        del self._items[0]
-        self._forget(item, 0)
-        return item
+        count = 0
+        for message, item in zip(islice(messages, begin, None), self._items, strict=False):
+            if message != before + item.acknowledgement + behind:
+                break
+            count += 1
+        return self._take_oldest(count)
 
     def learn(self, item: BroadcastItem, reply: bytes) -> None:
         """How this peer lays out a reply, by the bytes of one that was parsed."""
@@ -109,9 +111,7 @@ class AckWindow:
         """Take out what has been unanswered for too long."""
         expired: list[BroadcastItem] = []
         while self._batches and now >= self._batches[0].sent_at + self._ttl_s:
-            for _ in range(self._batches[0].left):
-                expired.append(self._items.popleft())
-                self._forget(expired[-1], 0)
+            expired += self._take_oldest(self._batches[0].left)
         return expired
 
     def clear(self) -> list[BroadcastItem]:
@@ -121,6 +121,19 @@ class AckWindow:
         self._batches.clear()
         self.bytes = 0
         return left
+
+    def _take_oldest(self, count: int) -> list[BroadcastItem]:
+        take = self._items.popleft
+        taken = [take() for _ in range(count)]
+        self.bytes -= sum([item.size for item in taken])
+        while count:
+            batch = self._batches[0]
+            if batch.left > count:
+                batch.left -= count
+                break
+            count -= batch.left
+            del self._batches[0]
+        return taken
 
     def _forget(self, item: BroadcastItem, position: int) -> None:
         self.bytes -= item.size

@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import Final, Protocol
 
-from aelf_p2p.core.envelope import envelope_body
+from aelf_p2p.core.envelope import envelope_body, message_field
 from aelf_p2p.wire import MessageType
 
 
@@ -17,6 +17,9 @@ class BroadcastKind(Enum):
 
     # Enum's own hash is a Python function over the name; kinds index counters on the hot path.
     __hash__ = object.__hash__
+
+
+_MESSAGE_TYPES = {kind: kind.value for kind in BroadcastKind}  # an enum is slow to tell it
 
 
 class DropReason(Enum):
@@ -75,14 +78,14 @@ class BroadcastItem:
         watcher: DeliveryWatcher | None = None,
     ) -> None:
         self.kind: Final = kind
-        self.message_type: Final[int] = kind.value
+        self.message_type: Final = _MESSAGE_TYPES[kind]
         self.hash: Final = hash_
         """The id under which peers know it: of the transaction, of the block."""
         self.payload_size: Final = len(payload)
         self.request_id: Final = request_id
-        self.body: Final = envelope_body(kind.value, request_id, payload)
-        self.acknowledgement: Final = envelope_body(kind.value, request_id)
+        self.acknowledgement: Final = envelope_body(self.message_type, request_id)
         """The body of the empty reply to it."""
+        self.body: Final = self.acknowledgement + message_field(payload)
         self.size: Final = len(self.body)
         """Bytes it takes in a queue; the prefix of a session (about 300) comes on top."""
         self.watcher: Final = watcher

@@ -32,6 +32,7 @@ MAX_UNKNOWN_FIELDS: Final = 64
 """How many fields beside the ones looked for a message that is not hashed may have."""
 _MAX_FIELD_NUMBER: Final = (1 << 29) - 1
 _MASK64: Final = (1 << 64) - 1
+_ONE_BYTE: Final = [bytes((value,)) for value in range(0x80)]
 _NS_PER_S: Final = 1_000_000_000
 # google/protobuf/timestamp.proto: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z.
 _MIN_SECONDS: Final = -62_135_596_800
@@ -363,6 +364,10 @@ def _tag(number: int, wire: int) -> bytes:
 
 def encode_varint(value: int) -> bytes:
     """Encode an integer from -2**63 to 2**64 - 1; a negative one takes 10 bytes."""
+    if 0 <= value < 0x80:  # nearly always, and most others fit into two: for speed alone
+        return _ONE_BYTE[value]
+    if 0x80 <= value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     if not -(1 << 63) <= value <= _MASK64:
         raise MisuseError(f"{value} does not fit into 64 bits")
     value &= _MASK64

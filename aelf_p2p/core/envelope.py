@@ -39,12 +39,20 @@ def reply_prefix(session_id: bytes | None) -> bytes:
 
 
 def envelope_body(message_type: int, request_id: str, message: bytes = b"") -> bytes:
-    """The part of an envelope that does not depend on who receives it."""
+    """The part of an envelope that does not depend on who receives it.
+
+    Without a message it is also how the same body with one begins.
+    """
     return (
         encode_varint_field(_MESSAGE_TYPE, message_type)
         + encode_bytes_field(_REQUEST_ID, request_id.encode())
-        + encode_bytes_field(_MESSAGE, message)
+        + message_field(message)
     )
+
+
+def message_field(message: bytes) -> bytes:
+    """The end of a body: the message itself; nothing at all for an empty one."""
+    return encode_bytes_field(_MESSAGE, message)
 
 
 def decode_envelope_untrusted(data: bytes) -> StreamMessage:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aelf_p2p.core.request_ids import new_request_id
 
@@ -13,6 +13,11 @@ class Environment:
 
     wall_ns: Callable[[], int]
     rng: random.Random
+    _ids_rng: random.Random = field(init=False, repr=False)
+    """Request ids are no secrets, and the system's randomness costs a system call for each."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ids_rng", random.Random(self.rng.getrandbits(256)))
 
     def wall_s(self) -> float:
         """Unix seconds."""
@@ -20,4 +25,4 @@ class Environment:
 
     def new_request_id(self) -> str:
         """A fresh request id."""
-        return new_request_id(self.wall_ns(), self.rng)
+        return new_request_id(self.wall_ns(), self._ids_rng)

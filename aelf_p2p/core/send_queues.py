@@ -58,17 +58,21 @@ class SendQueues:
     def put_nowait(self, item: BroadcastItem) -> DropReason | None:
         """Queue an item. Returns None when it waits now, else why it was refused (and counted)."""
         kind = item.kind
-        replaced = self._lib if kind is _LIB_ANNOUNCEMENT else None
         queued_bytes = self.queued_bytes + item.size
+        if kind is _TRANSACTION:  # nearly always
+            if queued_bytes > self._max_bytes:
+                return self._refuse(kind, DropReason.BYTES_FULL)
+            if len(self._transactions) >= self._max_transactions:
+                return self._refuse(kind, DropReason.QUEUE_FULL)
+            self._transactions.append(item)
+            self.queued_bytes = queued_bytes
+            return None
+        replaced = self._lib if kind is _LIB_ANNOUNCEMENT else None
         if replaced is not None:
             queued_bytes -= replaced.size
         if queued_bytes > self._max_bytes:
             return self._refuse(kind, DropReason.BYTES_FULL)
-        if kind is _TRANSACTION:
-            if len(self._transactions) >= self._max_transactions:
-                return self._refuse(kind, DropReason.QUEUE_FULL)
-            self._transactions.append(item)
-        elif kind is _BLOCK:
+        if kind is _BLOCK:
             if len(self._blocks) >= self._max_blocks:
                 return self._refuse(kind, DropReason.QUEUE_FULL)
             self._blocks.append(item)
@@ -103,16 +107,27 @@ class SendQueues:
             batch.append(lib)
             room -= lib.size
             self._lib = None
-        queue = self._transactions
+        most = max_items - len(batch)
         if max_transactions is not None:
-            max_items = min(max_items, len(batch) + max_transactions)
+            most = min(most, max_transactions)
         if self._blocks and batch:
-            max_items = 0  # a block that did not fit goes first, in the next batch
-        while queue and len(batch) < max_items and (queue[0].size <= room or not batch):
-            batch.append(queue.popleft())
-            room -= batch[-1].size
+            most = 0  # a block that did not fit goes first, in the next batch
         self.queued_bytes -= max_bytes - room
-        return batch
+        return batch + self._take_transactions(most, room, one_at_least=not batch)
+
+    def _take_transactions(
+        self, max_items: int, max_bytes: int, *, one_at_least: bool
+    ) -> list[BroadcastItem]:
+        """Nearly all that is sent, so many are taken at once, and what is too much put back."""
+        queue = self._transactions
+        take = queue.popleft
+        taken = [take() for _ in range(min(max_items, len(queue)))]
+        size = sum([item.size for item in taken])
+        while size > max_bytes and len(taken) > one_at_least:
+            size -= taken[-1].size
+            queue.appendleft(taken.pop())
+        self.queued_bytes -= size
+        return taken
 
     def take_kind(self, kind: BroadcastKind, max_items: int, max_bytes: int) -> list[BroadcastItem]:
         """Remove what to send next of one kind, where each has a way of its own: at most

@@ -42,6 +42,7 @@ from aelf_p2p.wire import MessageType
 
 log = logging.getLogger(__name__)
 
+_READY = PeerStatus.READY  # looking it up in its enum takes as long as comparing it
 _POLITE = {
     CloseReason.SHUTDOWN,
     CloseReason.REMOVED,
@@ -140,7 +141,7 @@ class ConnectedPeer(ABC):
 
     def enqueue(self, item: BroadcastItem) -> DropReason | None:
         """Queue a broadcast; never blocks. Returns None, or why it was not queued (and counted)."""
-        if self.status is not PeerStatus.READY:
+        if self.status is not _READY:
             self._outgoing.queues.dropped[item.kind, DropReason.NOT_READY] += 1
             return DropReason.NOT_READY
         return self._outgoing.enqueue_nowait(item)

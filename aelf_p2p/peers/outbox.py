@@ -1,13 +1,18 @@
 """What waits to be sent to one stream peer, and the one task that sends it."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import trio
 
 from aelf_p2p.contracts import MessageStream
 from aelf_p2p.core.ack_window import AckWindow
-from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
+from aelf_p2p.core.broadcast import (
+    BroadcastItem,
+    BroadcastKind,
+    DeliveryWatcher,
+    DropReason,
+)
 from aelf_p2p.core.errors import FullBufferError
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.send_queues import SendQueues
@@ -64,21 +69,21 @@ class Outbox:
         if item is None:
             return False
         self.window.learn(item, reply)
-        self._count_acknowledged(item)
+        self._count_acknowledged([item])
         return True
 
-    def acknowledge_bytes(self, message: bytes) -> bool:
-        """Take a message, not parsed, that is the next acknowledgement; False says nothing."""
-        item = self.window.acknowledge_bytes(message)
-        if item is None:
-            return False
-        self._count_acknowledged(item)
-        return True
+    def acknowledge_many(self, messages: Sequence[bytes], begin: int) -> int:
+        """How many messages from ``begin`` on, not parsed, are the next acknowledgements, which
+        are taken."""
+        items = self.window.acknowledge_many(messages, begin)
+        if items:
+            self._count_acknowledged(items)
+        return len(items)
 
-    def _count_acknowledged(self, item: BroadcastItem) -> None:
-        self.acknowledged[item.kind] += 1
-        if item.watcher is not None:
-            item.watcher.acknowledged(self._bit)
+    def _count_acknowledged(self, items: Sequence[BroadcastItem]) -> None:
+        _count_kinds(self.acknowledged, items)
+        for watcher in _watchers(items):
+            watcher.acknowledged(self._bit)
         if self._idle is not None and len(self.queues):
             self._wake()
 
@@ -116,28 +121,38 @@ class Outbox:
             items = self.queues.take_batch(room, room_bytes, self.window.room_for_transactions)
             self._sent_broadcasts += len(items)
             self.window.push(items, now)
-            for item in items:
-                self.sent[item.kind] += 1
-                if item.watcher is not None:
-                    item.watcher.sent(self._bit)
+            _count_kinds(self.sent, items)
+            for watcher in _watchers(items):
+                watcher.sent(self._bit)
             prefix = self._prefix
             batch += [prefix + item.body for item in items]
         return batch
 
     async def _wait_for_work(self) -> None:
         """Until something is posted, or room comes: by an acknowledgement, or by an expiry."""
-        self._idle = trio.Event()
+        idle = self._idle = trio.Event()
         expiry = self.window.next_expiry
         try:
             with trio.CancelScope(deadline=float("inf") if expiry is None else expiry):
-                await self._idle.wait()
+                await idle.wait()
         finally:
             self._idle = None
 
     def _wake(self) -> None:
         if self._idle is not None:
             self._idle.set()
+            self._idle = None
 
     def _count(self, items: Iterable[BroadcastItem], reason: DropReason) -> None:
         for item in items:
             self.queues.drop(item, reason)
+
+
+def _count_kinds(counter: Counter[BroadcastKind], items: Sequence[BroadcastItem]) -> None:
+    kinds = [item.kind for item in items]
+    for kind in set(kinds):  # one, nearly always
+        counter[kind] += kinds.count(kind)
+
+
+def _watchers(items: Sequence[BroadcastItem]) -> list[DeliveryWatcher]:
+    return [item.watcher for item in items if item.watcher is not None]

@@ -94,7 +94,7 @@ class StreamPeer(ConnectedPeer):
             reply_prefix=reply_prefix(sessions.theirs),
             post_nowait=self._outbox.post_nowait,
             is_full=self._outbox.is_full,
-            acknowledge=self._outbox.acknowledge_bytes,
+            acknowledge_many=self._outbox.acknowledge_many,
             match_reply=self._match_reply,
             confirm=self.confirmed_by_peer,
         )

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import trio
 
@@ -28,8 +28,7 @@ from aelf_p2p.services.receipts import DEFAULT_RECEIPTS, Receipt, ReceiptBook, R
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class BroadcastReport:
+class BroadcastReport(NamedTuple):
     """What became of one broadcast at the moment it was queued."""
 
     queued: int
@@ -113,15 +112,14 @@ class NetworkService:
     ) -> BroadcastReport:
         """Queue one item for every ready peer outside ``mask``, and note those as knowing it."""
         item: BroadcastItem | None = None
-        queued = skipped = queued_mask = 0
-        dropped: Counter[DropReason] = Counter()
+        skipped = queued_mask = 0
+        dropped: Counter[DropReason] | None = None
         receipt = self._receipts.open(kind, hash_)
         peers = self._context.pool.ready()
         if kind is BroadcastKind.BLOCK:
             self._put_next_producer_first(peers)
         for peer in peers:
-            bit = peer.bit
-            if mask & bit:
+            if mask & peer.bit:
                 skipped += 1
                 if receipt is not None:
                     receipt.known(peer)
@@ -131,15 +129,15 @@ class NetworkService:
                 item = BroadcastItem(kind, hash_, payload, request_id, receipt)
             refused = peer.enqueue(item)
             if refused is None:
-                queued += 1
-                queued_mask |= bit
+                queued_mask |= peer.bit
             else:
+                dropped = dropped or Counter()
                 dropped[refused] += 1
             if receipt is not None:
                 receipt.enqueued(peer, refused)
         if known is not None and queued_mask:
             known.add(hash_, queued_mask, trio.current_time())
-        return BroadcastReport(queued, skipped, dropped or None, receipt=receipt)
+        return BroadcastReport(queued_mask.bit_count(), skipped, dropped, receipt=receipt)
 
     def _put_next_producer_first(self, peers: list[LivePeer]) -> None:
         """Whoever builds on a block is to have it before all others (protocol §4)."""

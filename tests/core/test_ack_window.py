@@ -71,20 +71,32 @@ class AckWindowMachine(RuleBasedStateMachine):
         self.take(data.draw(st.integers(0, len(self.model) - 1)))
 
     @precondition(lambda self: self.model)
-    @rule(layout=st.sampled_from(["ours", "c#"]), other=st.booleans())
-    def acknowledge_by_bytes(self, layout: str, other: bool) -> None:
-        """The window has learned a layout; a reply to the oldest in this one is taken, no other."""
+    @rule(
+        layout=st.sampled_from(["ours", "c#"]),
+        count=st.integers(0, MAX_ITEMS),
+        before=st.lists(st.binary(max_size=3), max_size=2),
+        behind=st.lists(st.binary(max_size=3), max_size=2),
+    )
+    def acknowledge_by_bytes(
+        self, layout: str, count: int, before: list[bytes], behind: list[bytes]
+    ) -> None:
+        """The window has learned a layout: replies in it are taken while they are the oldest's."""
         self.window.learn(LEARNED_FROM, encode_reply(LEARNED_FROM, layout))
-        _, oldest = self.model[0]
-        if other:
-            for _, item in self.model[1:]:
-                assert self.window.acknowledge_bytes(encode_reply(item, layout)) is None
-            changed = encode_reply(oldest, layout) + b"\x08\x01"  # stream_type REQUEST after all
-            assert self.window.acknowledge_bytes(changed) is None
-        else:
-            assert self.window.acknowledge_bytes(encode_reply(oldest, layout)) is oldest
-            del self.model[0]
-            self.gone.append(oldest)
+        oldest = [item for _, item in self.model[:count]]
+        messages = [*before, *(encode_reply(item, layout) for item in oldest), *behind]
+        assert self.window.acknowledge_many(messages, len(before)) == oldest
+        del self.model[:count]
+        self.gone += oldest
+
+    @precondition(lambda self: self.model)
+    @rule(layout=st.sampled_from(["ours", "c#"]))
+    def acknowledge_by_other_bytes(self, layout: str) -> None:
+        self.window.learn(LEARNED_FROM, encode_reply(LEARNED_FROM, layout))
+        (_, oldest), *others = self.model
+        for _, item in others:
+            assert self.window.acknowledge_many([encode_reply(item, layout)]) == []
+        changed = encode_reply(oldest, layout) + b"\x08\x01"  # stream_type REQUEST after all
+        assert self.window.acknowledge_many([changed, encode_reply(oldest, layout)]) == []
 
     def take(self, position: int) -> None:
         _, item = self.model.pop(position)
@@ -225,13 +237,13 @@ def test_a_quarter_of_the_window_is_not_for_transactions() -> None:
 def test_an_unparsed_reply_says_nothing_before_a_layout_is_learned() -> None:
     window, item = AckWindow(MAX_ITEMS, MAX_BYTES, TTL), make()
     window.push([item], 0)
-    assert window.acknowledge_bytes(encode_reply(item, "ours")) is None
+    assert window.acknowledge_many([encode_reply(item, "ours")]) == []
     window.learn(item, b"a reply in which the fields do not stand together")
-    assert window.acknowledge_bytes(encode_reply(item, "ours")) is None
+    assert window.acknowledge_many([encode_reply(item, "ours")]) == []
     assert window.acknowledge(item.request_id, item.kind.value) is item
 
 
 def test_an_empty_window_takes_no_unparsed_reply() -> None:
     window = AckWindow(MAX_ITEMS, MAX_BYTES, TTL)
     window.learn(LEARNED_FROM, encode_reply(LEARNED_FROM, "c#"))
-    assert window.acknowledge_bytes(encode_reply(LEARNED_FROM, "c#")) is None
+    assert window.acknowledge_many([encode_reply(LEARNED_FROM, "c#")]) == []

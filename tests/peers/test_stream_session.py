@@ -417,7 +417,7 @@ async def test_what_is_read_after_a_close_does_not_count() -> None:
         reply_prefix=b"",
         post_nowait=posted.append,
         is_full=lambda: False,
-        acknowledge=lambda message: False,
+        acknowledge_many=lambda messages, begin: 0,
         match_reply=lambda reply, data: False,
         confirm=peer.confirmed_by_peer,
     )
