@@ -1,5 +1,6 @@
 """What the documentation shows, runs; what it links to, is there; its tables leave nothing out."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_the_example_runs() -> None:
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))
 def test_programs_in_pages_run(number: int, tmp_path: Path) -> None:
     page, program = PROGRAMS[number]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "docs/examples")}  # pages import from there
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
@@ -51,6 +53,7 @@ def test_programs_in_pages_run(number: int, tmp_path: Path) -> None:
         check=False,
         timeout=60,
         cwd=tmp_path,
+        env=env,
     )
     assert (ran.returncode, ran.stderr) == (0, ""), page
 

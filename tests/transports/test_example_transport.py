@@ -2,9 +2,11 @@
 
 import ast
 import importlib.util
+import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +16,18 @@ import trio.testing
 
 from aelf_p2p import ClosedByUsError, ConnectionLostError, Endpoint, MisuseError, TransportError
 from aelf_p2p.contracts import IncomingCall
-from aelf_p2p.testing.conformance import CASES, ConformanceCase, SocketFixture, run_case
-from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
+from aelf_p2p.testing.conformance import (
+    CASES,
+    ConformanceCase,
+    ConformanceError,
+    SocketFixture,
+    run_case,
+)
+from aelf_p2p.transports.byte_call import ByteCall
+from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM, Method
 
-EXAMPLE = Path(__file__).parent.parent.parent / "docs/examples/unix_transport.py"
+DOCS = Path(__file__).parent.parent.parent / "docs"
+EXAMPLE = DOCS / "examples/unix_transport.py"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it needs epoll")
 
 _spec = importlib.util.spec_from_file_location("unix_transport", EXAMPLE)
@@ -232,3 +242,63 @@ async def test_who_is_elsewhere_cannot_be_reached(tmp_path: Path) -> None:
     with pytest.raises(ConnectionLostError, match=r"10\.0\.0\.7:6800 is not on this machine"):
         async with example.UnixTransport(tmp_path).dial(Endpoint("10.0.0.7", 6800), timeout_s=1):
             raise AssertionError("it was reached")
+
+
+# --- what the page says of leaving something out --------------------------------------------------
+
+
+async def flush_and_forget(call: ByteCall) -> None:
+    """A cancelled send leaves nothing for the next."""
+    await trio.lowlevel.checkpoint()
+    unsent, call._unsent = call._unsent, bytearray()
+    while unsent:
+        del unsent[: await call.send_some(unsent)]
+
+
+async def take_a_loss_for_an_end(call: ByteCall, most: int) -> list[bytes]:
+    try:
+        return await receive(call, most)
+    except ConnectionLostError:
+        return []
+
+
+async def wait_for_ever(*arguments: object) -> None:
+    await trio.sleep_forever()
+
+
+def begin_trusting(call: ByteCall, method: Method | None, limit: Callable[..., int]) -> None:
+    begin(call, method, limit)
+    call.trust()
+
+
+receive, begin = ByteCall._receive, ByteCall._begin
+LEFT_OUT: dict[str, tuple[type, str, object]] = {
+    "whole messages from a cancelled send": (ByteCall, "_flush", flush_and_forget),
+    "limits of messages": (ByteCall, "limit_messages", lambda call, max_bytes: None),
+    "the limit before trust": (ByteCall, "_begin", begin_trusting),
+    "an end that is told from a loss": (ByteCall, "_receive", take_a_loss_for_an_end),
+    "cancelling handlers": (ByteCall, "_cancel_when_left", wait_for_ever),
+    "`is_open`": (example.UnixChannel, "is_open", True),
+    "`wait_draining`": (example.UnixChannel, "wait_draining", wait_for_ever),
+}
+FINDS = dict(
+    re.findall(
+        r"^\| ([^|]+) \| [^|]+ \| `(\w+)` \|$", (DOCS / "writing-a-transport.md").read_text(), re.M
+    )
+)
+
+
+def test_the_kernel_waits_and_the_page_tells_of_all_else() -> None:
+    assert set(FINDS) == {*LEFT_OUT, "waiting for the reader", "waiting for each reader apart"}
+    assert set(FINDS.values()) <= {case.name for case in CASES}
+
+
+@pytest.mark.parametrize("what", LEFT_OUT)
+def test_what_is_left_out_is_found_by_the_case_that_the_page_names(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [case] = [case for case in CASES if case.name == FINDS[what]]
+    monkeypatch.setattr("aelf_p2p.testing.conformance.runner.LIMIT_S", 2.0)  # for those that hang
+    monkeypatch.setattr(*LEFT_OUT[what])
+    with pytest.raises((ConformanceError, ExceptionGroup)):
+        run_case(SocketFixture(partial(example.UnixTransport, tmp_path)), case)

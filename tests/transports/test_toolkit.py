@@ -7,8 +7,3 @@ def test_it_exports_what_it_lists_and_nothing_else() -> None:
     public = {name for name in vars(toolkit) if not name.startswith("_")}
     assert public == set(toolkit.__all__)
     assert len(toolkit.__all__) == len(public)
-
-
-def test_what_it_offers_is_what_our_transports_use() -> None:
-    modules = {getattr(toolkit, name).__module__ for name in ("run_handler", "call_unary")}
-    assert modules == {"aelf_p2p.transports.handlers", "aelf_p2p.transports.unary"}
