@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo test test-newest test-lowest lint types bench proto check-proto clean
+.PHONY: help demo test test-newest test-lowest lint types bench bench-rivals proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,8 +39,15 @@ lint: .venv/installed-lint ## check style and formatting
 types: .venv/installed-test .venv/installed-lint ## check types
 	.venv/bin/mypy
 
-bench: .venv/installed-bench ## measure broadcast fan-out beside grpc.aio; BENCH="--help" lists options
-	.venv/bin/python -m benchmarks.fanout $(BENCH)
+BENCH ?= all
+
+bench: .venv/installed-bench bench-rivals ## measure all beside rivals, 15 minutes; BENCH="--help" lists single ones
+	.venv/bin/python -m benchmarks $(BENCH)
+
+bench-rivals: # those that need an environment of their own; who cannot be installed is left out
+	@for rival in purerpc libp2p; do \
+		$(MAKE) --no-print-directory .venv-bench-$$rival/installed \
+		|| echo "$$rival cannot be installed: it will be left out" >&2; done
 
 proto: .venv-proto/installed ## regenerate the code of all .proto files
 	$(call generate,.,tests/foreign)
@@ -52,7 +59,7 @@ check-proto: .venv-proto/installed ## fail when the generated code is not what t
 	diff -ru -x __pycache__ -x '*.proto' tests/foreign .venv-proto/check/foreign
 
 clean: ## remove environments, caches and build results
-	rm -rf .venv .venv-lowest .venv-proto build dist *.egg-info .coverage .hypothesis
+	rm -rf .venv .venv-lowest .venv-proto .venv-bench-purerpc .venv-bench-libp2p build dist *.egg-info .coverage .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find aelf_p2p tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -64,7 +71,8 @@ endef
 
 # --- environments: the stamp is newer than what was installed from ---------------------------------
 
-.venv/bin/python .venv-lowest/bin/python .venv-proto/bin/python:
+.venv/bin/python .venv-lowest/bin/python .venv-proto/bin/python \
+.venv-bench-purerpc/bin/python .venv-bench-libp2p/bin/python:
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found; name one with PYTHON=" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D:/bin=)
 
@@ -90,4 +98,13 @@ endef
 
 .venv-proto/installed: Makefile | .venv-proto/bin/python
 	.venv-proto/bin/python $(PIP_INSTALL) $(GRPCIO_TOOLS)
+	@touch $@
+
+# Rivals whose dependencies do not go with our newest: purerpc needs an h2 below 4, libp2p an old protobuf.
+.venv-bench-purerpc/installed: setup.cfg Makefile | .venv-bench-purerpc/bin/python
+	.venv-bench-purerpc/bin/python $(PIP_INSTALL) -e . 'purerpc==0.8.0'
+	@touch $@
+
+.venv-bench-libp2p/installed: setup.cfg Makefile | .venv-bench-libp2p/bin/python
+	.venv-bench-libp2p/bin/python $(PIP_INSTALL) -e . 'libp2p==0.8.1'
 	@touch $@

@@ -8,7 +8,7 @@ import selectors
 import socket
 import ssl
 import time
-from multiprocessing.connection import Connection
+from contextlib import suppress
 
 from aelf_p2p.core.envelope import META_PUBLIC_KEY, envelope_body, reply_prefix, request_prefix
 from aelf_p2p.core.stream_handshake import encode_opening, parse_answer_untrusted
@@ -17,7 +17,8 @@ from aelf_p2p.wire import MessageType, StreamMessage, StreamType
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
 from benchmarks.greeter import Greeter
 from benchmarks.stream_client import StreamClient, StreamEndedError
-from benchmarks.workload import HOST, Workload
+from benchmarks.worker import Parent
+from benchmarks.workload import HOST
 
 CONNECT_TIMEOUT_S = 10.0
 READ_BYTES = 256 * 1024
@@ -85,13 +86,14 @@ class Sink:
             self.socket.sendall(data)
 
 
-def run_sinks(connection: Connection, workload: Workload, port: int) -> None:
-    """The process: connect all sinks, say so, then answer with the CPU seconds used so far."""
-    tls = process_identity().client_context(["h2"]) if workload.tls else None
-    sinks = [Sink(port, tls) for _ in range(workload.peers)]
-    connection.send("connected")
+def _run(parent: Parent) -> None:
+    """Connect all sinks, say so, then answer each question with the CPU seconds used so far."""
+    port, peers, tls = (parent.setup[name] for name in ("port", "peers", "tls"))
+    context = process_identity().client_context(["h2"]) if tls else None
+    sinks = [Sink(port, context) for _ in range(peers)]
+    parent.send("connected")
     with selectors.DefaultSelector() as selector:
-        selector.register(connection, selectors.EVENT_READ)
+        selector.register(parent, selectors.EVENT_READ)
         for sink in sinks:
             selector.register(sink.socket, selectors.EVENT_READ, sink)
         while True:
@@ -99,8 +101,10 @@ def run_sinks(connection: Connection, workload: Workload, port: int) -> None:
                 if isinstance(key.data, Sink):
                     key.data.acknowledge()
                 else:
-                    try:
-                        connection.recv()
-                    except EOFError:
-                        return
-                    connection.send(time.process_time())
+                    parent.receive()
+                    parent.send(time.process_time())
+
+
+if __name__ == "__main__":
+    with suppress(EOFError):
+        _run(Parent())

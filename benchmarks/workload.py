@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.transaction import Transaction
@@ -18,7 +19,7 @@ _NUMBER_BYTES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """One row of the table, but for who sends."""
+    """What a sender sends, and to how many: the setup of its process, as a dictionary of fields."""
 
     peers: int
     payload_bytes: int
@@ -34,10 +35,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Round:
-    """What one round took, in the sender's process."""
+    """What one round took, in the sender's process: a sender answers with ``as_answer``."""
 
     seconds: float
     cpu_seconds: float
+
+    def as_answer(self) -> dict[str, Any]:
+        """As JSON can hold it; ``Round(**answer)`` reads it again."""
+        return asdict(self)
 
 
 class Stopwatch:

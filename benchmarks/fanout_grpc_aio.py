@@ -8,7 +8,6 @@ write after another, a reader, and a dictionary in which acknowledgements are ma
 import asyncio
 import ssl
 import time
-from multiprocessing.connection import Connection
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
@@ -20,6 +19,7 @@ from aelf_p2p.transports.net.tls import process_identity
 from aelf_p2p.wire import MessageType, StreamMessage, StreamType
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
 from benchmarks.greeter import Greeter
+from benchmarks.worker import Parent
 from benchmarks.workload import (
     HOST,
     ROUND_TIMEOUT_S,
@@ -147,22 +147,23 @@ async def _run_round(sender: _Sender, transactions: list[Transaction], peers: in
     return stopwatch.round
 
 
-async def _run(connection: Connection, workload: Workload) -> None:
+async def _run(parent: Parent) -> None:
+    """Say where the server listens, then run a round for each question."""
+    workload = Workload(**parent.setup)
     sender = _Sender()
     source = TransactionSource(workload.payload_bytes)
     server, port = await _serve(sender, tls=workload.tls)
     try:
-        connection.send(port)
+        parent.send(port)
         while True:
-            await asyncio.to_thread(connection.recv)
+            await asyncio.to_thread(parent.receive)
             transactions = source.take(workload.messages)
-            connection.send(await _run_round(sender, transactions, workload.peers))
+            parent.send((await _run_round(sender, transactions, workload.peers)).as_answer())
     except EOFError:
         return
     finally:
         await server.stop(grace=None)
 
 
-def run_rival(connection: Connection, workload: Workload, port: int) -> None:
-    """The process: say where the server listens, then run a round for each message that comes."""
-    asyncio.run(_run(connection, workload))
+if __name__ == "__main__":
+    asyncio.run(_run(Parent()))

@@ -1,12 +1,11 @@
 """Our sender: a whole node, from ``node.network.broadcast_transaction`` to the socket."""
 
-from multiprocessing.connection import Connection
-
 import trio
 
 from aelf_p2p import Identity, NetworkOptions, Node, Transaction, open_node
 from aelf_p2p.core.broadcast import BroadcastKind
 from aelf_p2p.transports.grpc import GrpcTransport
+from benchmarks.worker import Parent
 from benchmarks.workload import (
     HOST,
     ROUND_TIMEOUT_S,
@@ -50,7 +49,9 @@ async def _run_round(node: Node, transactions: list[Transaction], peers: int, to
     return stopwatch.round
 
 
-async def _run(connection: Connection, workload: Workload) -> None:
+async def _run(parent: Parent) -> None:
+    """Say where the node listens, then run a round for each question."""
+    workload = Workload(**parent.setup)
     options = NetworkOptions(max_peers=0, max_queued_transactions=workload.messages)
     source = TransactionSource(workload.payload_bytes)
     total = 0
@@ -61,17 +62,17 @@ async def _run(connection: Connection, workload: Workload) -> None:
         port=0,
         options=options,
     ) as node:
-        connection.send(node.endpoint.port)
+        parent.send(node.endpoint.port)
         try:
             while True:
-                await trio.to_thread.run_sync(connection.recv, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(parent.receive, abandon_on_cancel=True)
                 transactions = source.take(workload.messages)
                 total += workload.messages
-                connection.send(await _run_round(node, transactions, workload.peers, total))
+                took = await _run_round(node, transactions, workload.peers, total)
+                parent.send(took.as_answer())
         except EOFError:
             return
 
 
-def run_ours(connection: Connection, workload: Workload, port: int) -> None:
-    """The process: say where the node listens, then run a round for each message that comes."""
-    trio.run(_run, connection, workload)
+if __name__ == "__main__":
+    trio.run(_run, Parent())
