@@ -1,52 +1,77 @@
-"""Who sends in the fan-out benchmarks: a sender and its sinks, connected, round by round."""
+"""Who can take part in the fan-out benchmarks, and one of them at work, round by round."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 from benchmarks.arguments import wire_name
-from benchmarks.children import Child, Children
-from benchmarks.environments import MAIN, Environment
+from benchmarks.children import Child, ChildError, Children
+from benchmarks.environments import MAIN, PURERPC, Environment
+from benchmarks.progress import progress
 from benchmarks.results import Parameters, Row
 from benchmarks.workload import Round, Workload
 
 
-@dataclass(frozen=True)
-class Sender:
-    """How one contender's sender is started."""
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How a contender's two processes are started."""
 
-    module: str
+    sender: str
+    """Its module: is given ``workload`` and ``setup``, says where it listens, and answers each
+    question with a round."""
+    setup: Mapping[str, Any] = field(default_factory=dict)
+    receivers: str = "sinks"
+    """Their module: is given ``address``, ``peers``, ``tls``, and ``wire``, says when all are
+    connected, and answers each question with ``cpu_seconds`` and ``transactions`` so far."""
+    wire: str = "grpc"
+    """What the sinks speak."""
     packages: Sequence[str] = ()
-    """That it needs beside ours, of its environment."""
+    """That it needs beside ours."""
     environment: Environment = MAIN
+    """Of the sender, and of receivers that are no sinks."""
+    part: float = 1.0
+    """Of the workload's messages: who is slow gets fewer, or nothing else would be done."""
+    speaks_plain: bool = True
 
 
-CONTENDERS: Mapping[str, Sender] = {
-    "aelf-p2p grpc": Sender("fanout_ours"),
-    "grpc.aio": Sender("fanout_grpc_aio", ["grpcio"]),
-}
+CONTENDERS: Mapping[str, How] = MappingProxyType(
+    {
+        "aelf-p2p grpc": How(sender="fanout_ours", setup={"transport": "grpc"}),
+        "aelf-p2p tcp": How(sender="fanout_ours", setup={"transport": "tcp"}, wire="tcp"),
+        "frames by hand": How(sender="fanout_frames"),
+        "purerpc": How(
+            sender="fanout_purerpc", packages=["purerpc"], environment=PURERPC, part=0.5
+        ),
+        "grpc.aio": How(sender="fanout_grpc_aio", packages=["grpcio"], part=0.25),
+        "grpclib": How(sender="fanout_grpclib", packages=["grpclib"], part=0.25),
+        "grpcio threads": How(sender="fanout_grpc_threads", packages=["grpcio"], part=0.125),
+    }
+)
+"""To acknowledging sinks. The order is that of their turns."""
 
 
 @dataclass
 class Contender:
-    """A sender and its sinks, connected, and what they took so far."""
+    """A sender and its receivers, connected, and what they took so far."""
 
     name: str
     workload: Workload
     sender: Child
-    sinks: Child
+    receivers: Child
     rounds: list[Round] = field(default_factory=list)
-    sinks_cpu_seconds: list[float] = field(default_factory=list)
+    receivers_cpu_seconds: list[float] = field(default_factory=list)
 
     def warm_up(self) -> None:
         """One round that does not count."""
-        self.sender.ask("round")
+        self._round()
 
     def run_round(self) -> None:
         """One round that counts."""
-        before = self.sinks.ask("CPU seconds")
-        self.rounds.append(Round(**self.sender.ask("round")))
-        self.sinks_cpu_seconds.append(self.sinks.ask("CPU seconds") - before)
+        round_, receivers_cpu_seconds = self._round()
+        self.rounds.append(round_)
+        self.receivers_cpu_seconds.append(receivers_cpu_seconds)
 
     @property
     def rates(self) -> list[float]:
@@ -55,19 +80,26 @@ class Contender:
 
     def deliveries(self) -> Row:
         """Deliveries a second."""
-        return self._row("deliveries", "1/s", self.rates)
+        return self.row("deliveries", "1/s", self.rates)
 
     def cpu(self) -> Row:
         """CPU time of the sender for a delivery."""
         us = [each.cpu_seconds / self.workload.deliveries * 1e6 for each in self.rounds]
-        return self._row("sender's CPU", "us/delivery", us)
+        return self.row("sender's CPU", "us/delivery", us)
 
-    def sinks_cpu(self) -> Row:
-        """Which part of the time the sinks computed; 100 % is a whole core, and too much."""
-        both = zip(self.sinks_cpu_seconds, self.rounds, strict=True)
-        return self._row("sinks' CPU", "%", [cpu / each.seconds * 100 for cpu, each in both])
+    def receivers_cpu(self) -> Row:
+        """Which part of the time the receivers computed; near 100 %, a whole core, they hold the
+        sender back."""
+        both = zip(self.receivers_cpu_seconds, self.rounds, strict=True)
+        percents = [cpu_seconds / each.seconds * 100 for cpu_seconds, each in both]
+        return self.row("receivers' CPU", "%", percents)
 
-    def _row(self, figure: str, unit: str, rounds: Sequence[float]) -> Row:
+    def rows(self) -> list[Row]:
+        """All of these."""
+        return [self.deliveries(), self.cpu(), self.receivers_cpu()]
+
+    def row(self, figure: str, unit: str, rounds: Iterable[float]) -> Row:
+        """One figure of this contender under its workload."""
         parameters: Parameters = {
             "wire": wire_name(self.workload.tls),
             "payload": self.workload.payload_bytes,
@@ -81,18 +113,51 @@ class Contender:
             rounds=tuple(rounds),
         )
 
+    def _round(self) -> tuple[Round, float]:
+        """Raises ChildError when not everything has arrived."""
+        before = self.receivers.ask("so far")
+        round_ = Round(**self.sender.ask("round"))
+        after = self.receivers.ask("so far")
+        arrived = after["transactions"] - before["transactions"]
+        if arrived != self.workload.deliveries:
+            raise ChildError(f"{self.name}: {arrived} of {self.workload.deliveries} arrived")
+        return round_, after["cpu_seconds"] - before["cpu_seconds"]
+
 
 @contextmanager
-def connected(name: str, workload: Workload) -> Iterator[Contender]:
-    """The two processes of a contender, warm, as long as the block."""
-    how = CONTENDERS[name]
+def connected(name: str, how: How, workload: Workload) -> Iterator[Contender]:
+    """The two processes of a contender, warm, as long as the block. Raises ChildError."""
+    wire = wire_name(workload.tls)
+    progress(f"{name}, {wire}, {workload.peers} peers, {workload.payload_bytes} bytes: connecting")
+    workload = replace(workload, messages=max(1, round(workload.messages * how.part)))
     with Children() as children:
         sender = children.start(
-            f"{name}'s sender", how.module, asdict(workload), environment=how.environment
+            f"{name}'s sender",
+            how.sender,
+            {"workload": asdict(workload), **how.setup},
+            environment=how.environment,
         )
-        setup = {"port": sender.receive(), "peers": workload.peers, "tls": workload.tls}
-        sinks = children.start(f"{name}'s sinks", "sinks", setup)
-        sinks.receive()
-        contender = Contender(name, workload, sender, sinks)
+        receivers = children.start(
+            f"{name}'s receivers",
+            how.receivers,
+            {
+                "address": sender.receive(),
+                "peers": workload.peers,
+                "tls": workload.tls,
+                "wire": how.wire,
+            },
+            environment=MAIN if how.receivers == "sinks" else how.environment,
+        )
+        receivers.receive()
+        contender = Contender(name, workload, sender, receivers)
         contender.warm_up()
         yield contender
+
+
+def take_turns(contenders: Sequence[Contender], rounds: int) -> None:
+    """Let each measure so many rounds, one after the other, round by round."""
+    for number in range(1, rounds + 1):
+        for contender in contenders:
+            contender.run_round()
+        rates = ", ".join(f"{each.name} {each.rates[-1]:,.0f}" for each in contenders)
+        progress(f"round {number} of {rounds}: {rates} deliveries/s")

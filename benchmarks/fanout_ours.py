@@ -2,9 +2,17 @@
 
 import trio
 
-from aelf_p2p import Identity, NetworkOptions, Node, Transaction, open_node
+from aelf_p2p import (
+    GrpcTransport,
+    Identity,
+    NetworkOptions,
+    Node,
+    TcpTransport,
+    Transaction,
+    Transport,
+    open_node,
+)
 from aelf_p2p.core.broadcast import BroadcastKind
-from aelf_p2p.transports.grpc import GrpcTransport
 from benchmarks.worker import Parent
 from benchmarks.workload import (
     HOST,
@@ -49,15 +57,24 @@ async def _run_round(node: Node, transactions: list[Transaction], peers: int, to
     return stopwatch.round
 
 
+def _transport(name: str, options: NetworkOptions, *, tls: bool) -> Transport:
+    match name:
+        case "grpc":
+            return GrpcTransport(options=options, insecure=not tls)
+        case "tcp":
+            return TcpTransport(options=options, tls=tls)
+    raise ValueError(f"no transport {name!r}")
+
+
 async def _run(parent: Parent) -> None:
     """Say where the node listens, then run a round for each question."""
-    workload = Workload(**parent.setup)
+    workload = Workload(**parent.setup["workload"])
     options = NetworkOptions(max_peers=0, max_queued_transactions=workload.messages)
     source = TransactionSource(workload.payload_bytes)
     total = 0
     async with open_node(
         identity=Identity.generate(),
-        transport=GrpcTransport(options=options, insecure=not workload.tls),
+        transport=_transport(parent.setup["transport"], options, tls=workload.tls),
         host=HOST,
         port=0,
         options=options,
