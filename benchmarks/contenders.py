@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.arguments import wire_name
 from benchmarks.children import Child, ChildError, Children
-from benchmarks.environments import MAIN, PURERPC, Environment
+from benchmarks.environments import LIBP2P, MAIN, PURERPC, Environment
 from benchmarks.progress import progress
 from benchmarks.results import Parameters, Row
 from benchmarks.workload import Round, Workload
@@ -23,8 +23,8 @@ class How:
     question with a round."""
     setup: Mapping[str, Any] = field(default_factory=dict)
     receivers: str = "sinks"
-    """Their module: is given ``address``, ``peers``, ``tls``, and ``wire``, says when all are
-    connected, and answers each question with ``cpu_seconds`` and ``transactions`` so far."""
+    """Their module: is given ``address``, ``peers``, ``tls``, ``wire`` and ``setup``, says when all
+    are connected, and answers each question with ``cpu_seconds`` and ``transactions`` so far."""
     wire: str = "grpc"
     """What the sinks speak."""
     packages: Sequence[str] = ()
@@ -33,7 +33,20 @@ class How:
     """Of the sender, and of receivers that are no sinks."""
     part: float = 1.0
     """Of the workload's messages: who is slow gets fewer, or nothing else would be done."""
-    speaks_plain: bool = True
+    always_secure: bool = False
+    """It has no plain mode, and its own security in place of TLS."""
+
+
+def _libp2p(router: str) -> How:
+    return How(
+        sender="fanout_libp2p",
+        setup={"router": router},
+        receivers="fanout_libp2p_receivers",
+        packages=["libp2p"],
+        environment=LIBP2P,
+        part=0.01,
+        always_secure=True,
+    )
 
 
 CONTENDERS: Mapping[str, How] = MappingProxyType(
@@ -47,9 +60,12 @@ CONTENDERS: Mapping[str, How] = MappingProxyType(
         "grpc.aio": How(sender="fanout_grpc_aio", packages=["grpcio"], part=0.25),
         "grpclib": How(sender="fanout_grpclib", packages=["grpclib"], part=0.25),
         "grpcio threads": How(sender="fanout_grpc_threads", packages=["grpcio"], part=0.125),
+        "libp2p floodsub": _libp2p("floodsub"),
+        "libp2p gossipsub": _libp2p("gossipsub"),
     }
 )
-"""To acknowledging sinks. The order is that of their turns."""
+"""To acknowledging sinks, but for libp2p, which has its own receivers. The order is that of their
+turns."""
 
 
 @dataclass
@@ -145,6 +161,7 @@ def connected(name: str, how: How, workload: Workload) -> Iterator[Contender]:
                 "peers": workload.peers,
                 "tls": workload.tls,
                 "wire": how.wire,
+                **how.setup,
             },
             environment=MAIN if how.receivers == "sinks" else how.environment,
         )

@@ -23,6 +23,8 @@ TARGETS = {
     (GRPC, "grpc.aio", True): Target(at_least=15),
     (GRPC, "purerpc", False): Target(at_least=6),
     (GRPC, "purerpc", True): Target(at_least=6),
+    (GRPC, "libp2p floodsub", True): Target(at_least=100),
+    (GRPC, "libp2p gossipsub", True): Target(at_least=100),
     (GRPC, "frames by hand", False): Target(at_least=0.5),
     (GRPC, "frames by hand", True): Target(at_least=0.5),
     (TCP, GRPC, False): Target(at_least=1.3),
@@ -83,6 +85,8 @@ def _run(options: Namespace) -> Iterator[Result]:
             contenders = []
             for name in options.contenders:
                 how = CONTENDERS[name]
+                if how.always_secure and not tls:
+                    continue
                 if missing := how.environment.missing(how.packages):
                     yield Note(name, f"left out: {missing}")
                     continue
