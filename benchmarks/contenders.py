@@ -1,7 +1,7 @@
 """Who can take part in the fan-out benchmarks, and one of them at work, round by round."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -10,8 +10,12 @@ from benchmarks.arguments import wire_name
 from benchmarks.children import Child, ChildError, Children
 from benchmarks.environments import LIBP2P, MAIN, PURERPC, Environment
 from benchmarks.progress import progress
-from benchmarks.results import Parameters, Row
+from benchmarks.results import OURS, Note, Parameters, Row
 from benchmarks.workload import Round, Workload
+
+GRPC, TCP = f"{OURS} grpc", f"{OURS} tcp"
+CEILING = "frames by hand"
+GRPC_AIO = "grpc.aio"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +55,13 @@ def _libp2p(router: str) -> How:
 
 CONTENDERS: Mapping[str, How] = MappingProxyType(
     {
-        "aelf-p2p grpc": How(sender="fanout_ours", setup={"transport": "grpc"}),
-        "aelf-p2p tcp": How(sender="fanout_ours", setup={"transport": "tcp"}, wire="tcp"),
-        "frames by hand": How(sender="fanout_frames"),
+        GRPC: How(sender="fanout_ours", setup={"transport": "grpc"}),
+        TCP: How(sender="fanout_ours", setup={"transport": "tcp"}, wire="tcp"),
+        CEILING: How(sender="fanout_frames"),
         "purerpc": How(
             sender="fanout_purerpc", packages=["purerpc"], environment=PURERPC, part=0.5
         ),
-        "grpc.aio": How(sender="fanout_grpc_aio", packages=["grpcio"], part=0.25),
+        GRPC_AIO: How(sender="fanout_grpc_aio", packages=["grpcio"], part=0.25),
         "grpclib": How(sender="fanout_grpclib", packages=["grpclib"], part=0.25),
         "grpcio threads": How(sender="fanout_grpc_threads", packages=["grpcio"], part=0.125),
         "libp2p floodsub": _libp2p("floodsub"),
@@ -169,6 +173,21 @@ def connected(name: str, how: How, workload: Workload) -> Iterator[Contender]:
         contender = Contender(name, workload, sender, receivers)
         contender.warm_up()
         yield contender
+
+
+def join(stack: ExitStack, name: str, how: How, workload: Workload) -> Contender | Note:
+    """Connect a contender until the stack ends; a note when it is a rival that cannot run here.
+
+    Raises ChildError when it is one of ours.
+    """
+    if missing := how.environment.missing(how.packages):
+        return Note(name, f"left out: {missing}")
+    try:
+        return stack.enter_context(connected(name, how, workload))
+    except ChildError as exc:
+        if name.startswith(OURS):
+            raise
+        return Note(name, f"left out: {exc}")
 
 
 def take_turns(contenders: Sequence[Contender], rounds: int) -> None:

@@ -10,23 +10,20 @@ from contextlib import ExitStack
 
 from aelf_p2p.core.errors import MisuseError
 from benchmarks.arguments import Sized, add_rounds, add_wires, positive
-from benchmarks.children import ChildError
-from benchmarks.contenders import CONTENDERS, connected, take_turns
+from benchmarks.contenders import CEILING, CONTENDERS, GRPC, GRPC_AIO, TCP, join, take_turns
 from benchmarks.registry import Benchmark
 from benchmarks.results import Note, Result, Target, ratio
 from benchmarks.workload import TransactionSource, Workload
 
-GRPC, TCP = "aelf-p2p grpc", "aelf-p2p tcp"
-
 TARGETS = {
-    (GRPC, "grpc.aio", False): Target(at_least=18),
-    (GRPC, "grpc.aio", True): Target(at_least=15),
+    (GRPC, GRPC_AIO, False): Target(at_least=18),
+    (GRPC, GRPC_AIO, True): Target(at_least=15),
     (GRPC, "purerpc", False): Target(at_least=6),
     (GRPC, "purerpc", True): Target(at_least=6),
     (GRPC, "libp2p floodsub", True): Target(at_least=100),
     (GRPC, "libp2p gossipsub", True): Target(at_least=100),
-    (GRPC, "frames by hand", False): Target(at_least=0.5),
-    (GRPC, "frames by hand", True): Target(at_least=0.5),
+    (GRPC, CEILING, False): Target(at_least=0.5),
+    (GRPC, CEILING, True): Target(at_least=0.5),
     (TCP, GRPC, False): Target(at_least=1.3),
     (TCP, GRPC, True): Target(at_least=1.3),
 }
@@ -87,13 +84,11 @@ def _run(options: Namespace) -> Iterator[Result]:
                 how = CONTENDERS[name]
                 if how.always_secure and not tls:
                     continue
-                if missing := how.environment.missing(how.packages):
-                    yield Note(name, f"left out: {missing}")
-                    continue
-                try:
-                    contenders.append(stack.enter_context(connected(name, how, workload)))
-                except ChildError as exc:  # a rival may not run here; ours always does
-                    yield Note(name, f"left out: {exc}")
+                joined = join(stack, name, how, workload)
+                if isinstance(joined, Note):
+                    yield joined
+                else:
+                    contenders.append(joined)
             take_turns(contenders, options.rounds)
         rows = {each.name: each.deliveries() for each in contenders}
         for each in contenders:

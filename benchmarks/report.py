@@ -22,7 +22,7 @@ def table(results: Sequence[Result]) -> str:
     """Of one benchmark: its rows, ratios and notes, in this order."""
     rows = [each for each in results if isinstance(each, Row)]
     ratios = [each for each in results if isinstance(each, Ratio)]
-    notes = [each for each in results if isinstance(each, Note)]
+    notes = list(dict.fromkeys(each for each in results if isinstance(each, Note)))
     blocks = []
     if rows:
         head = ["contender", *_names(rows), "figure", "median", "min", "max", "unit"]

@@ -60,6 +60,15 @@ class Stopwatch:
         self.round = Round(time.perf_counter() - began, cpu_seconds)
 
 
+def smallest_payload() -> int:
+    """Bytes of the smallest transaction that a ``TransactionSource`` can make: two addresses, a
+    signature and a method's name take more than the parameters."""
+    vector = load_vectors().transactions[0]
+    size = len(vector.raw) - len(vector.params) + _NUMBER_BYTES
+    TransactionSource(size)
+    return size
+
+
 class TransactionSource:
     """Real transactions with other parameters: each is a new one, all of the same size.
 
