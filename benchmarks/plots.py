@@ -74,8 +74,10 @@ def _draw_lines(lines: dict[str, list[tuple[int, Row]]], title: str) -> Figure:
         axes.fill_between(peers, least, most, alpha=0.2)
         axes.set_ylabel(line[0][1].unit)
     axes.set_xlabel(PEERS)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(counts := sorted({count for line in lines.values() for count, _ in line}))
+    counts = sorted({count for line in lines.values() for count, _ in line})
+    if counts[0] > 0:  # no peers at all are as good a number, but not for a logarithm
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(counts)
     axes.set_xticklabels([str(count) for count in counts])
     axes.set_ylim(bottom=0)
     axes.legend()

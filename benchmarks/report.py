@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from benchmarks.environments import ALL, versions
 from benchmarks.results import Note, Parameters, Ratio, Result, Row
 
 _CPU_INFO = Path("/proc/cpuinfo")
+_NUMBER = re.compile(r"([\d,.]+(e[-+]\d+)?x?)?")  # or a ratio, or nothing
 _SIGNIFICANT_BELOW = 100
 """Values below it get decimals."""
 
@@ -137,7 +139,7 @@ def _align(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest value; numbers to the right."""
     columns = list(zip(head, *lines, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    right = [all(value[:1].isdigit() or not value for value in column[1:]) for column in columns]
+    right = [all(_NUMBER.fullmatch(value) for value in column[1:]) for column in columns]
     return "\n".join(
         "  ".join(
             value.rjust(width) if to_right else value.ljust(width)

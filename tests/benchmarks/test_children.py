@@ -1,0 +1,132 @@
+"""Processes of a benchmark: their failures are told, and none outlives its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from benchmarks.children import Child, ChildError, Children
+from benchmarks.environments import ROOT, Environment
+
+NODE_SETUP = {
+    "workload": {"peers": 1, "payload_bytes": 300, "messages": 1, "tls": False},
+    "transport": "tcp",
+}
+
+
+def start_node(children: Children) -> Child:
+    """A worker that listens and waits for questions."""
+    node = children.start("the node", "fanout_ours", NODE_SETUP)
+    assert isinstance(node.receive(), int)
+    return node
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that is no zombie."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def wait_gone(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while is_running(pid):
+        assert time.monotonic() < deadline, f"{pid} is still there"
+        time.sleep(0.05)
+
+
+def test_a_child_ends_with_its_block() -> None:
+    with Children() as children:
+        pid = start_node(children).pid
+        assert is_running(pid)
+    assert not is_running(pid)
+
+
+def test_a_child_ends_with_its_block_when_that_fails() -> None:
+    def fail(children: Children) -> None:
+        pids.append(start_node(children).pid)
+        raise RuntimeError("the benchmark is wrong")
+
+    pids: list[int] = []
+    with pytest.raises(RuntimeError, match="wrong"), Children() as children:
+        fail(children)
+    assert not is_running(pids[0])
+
+
+def test_a_child_that_fails_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with Children() as children:
+        sinks = children.start("the sinks", "sinks", {"address": 1, "peers": 1})
+        with pytest.raises(ChildError, match="the sinks has failed"):
+            sinks.receive()
+    assert "KeyError" in capfd.readouterr().err
+
+
+def test_a_child_that_is_killed_says_so_at_the_next_question() -> None:
+    with Children() as children:
+        node = start_node(children)
+        os.kill(node.pid, signal.SIGKILL)
+        wait_gone(node.pid)
+        with pytest.raises(ChildError, match=r"the node (is gone|has failed)"):
+            node.ask("round")
+
+
+def test_a_child_that_says_nothing_is_not_waited_for_without_end() -> None:
+    with Children() as children:
+        node = start_node(children)
+        with pytest.raises(ChildError, match="the node has not answered for 0 s"):
+            node.receive(timeout_s=0.1)
+
+
+def test_an_environment_that_is_not_there_has_nothing() -> None:
+    nowhere = Environment(".venv-none", ROOT / ".venv-none/bin/python", (), ".venv-none/installed")
+    assert nowhere.missing(["purerpc"]) == (
+        "purerpc not installed in .venv-none (make .venv-none/installed)"
+    )
+
+
+def start_benchmark() -> tuple[subprocess.Popen[str], list[int]]:
+    """A benchmark of some minutes in a group of its own, and its processes, all connected."""
+    command = ["fanout", "--plain", "--messages", "100000", "--rounds", "1000", "--contenders"]
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *command, "aelf-p2p tcp"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    deadline = time.monotonic() + 20
+    while len(pids := [int(pid) for pid in children.read_text().split()]) < 2:
+        assert time.monotonic() < deadline, "its processes do not start"
+        time.sleep(0.05)
+    return parent, pids
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (lambda parent: os.killpg(parent.pid, signal.SIGINT), 130),  # as Ctrl-C does
+        (lambda parent: parent.terminate(), 128 + signal.SIGTERM),
+        (lambda parent: parent.kill(), -signal.SIGKILL),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
+)
+def test_nothing_is_left_of_a_benchmark_that_is_ended(
+    end: Callable[[subprocess.Popen[str]], None], status: int
+) -> None:
+    parent, pids = start_benchmark()
+    end(parent)
+    _, errors = parent.communicate(timeout=30)
+    assert parent.returncode == status
+    for pid in pids:
+        wait_gone(pid)
+    if status > 0:
+        assert "Traceback" not in errors
