@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from benchmarks.children import Child, ChildError, Children
 from benchmarks.environments import ROOT, Environment
+from benchmarks.sinks import connect
 
 NODE_SETUP = {
     "workload": {"peers": 1, "payload_bytes": 300, "messages": 1, "tls": False},
@@ -91,9 +93,42 @@ def test_an_environment_that_is_not_there_has_nothing() -> None:
     )
 
 
+BUSY_PARENT = """
+from benchmarks.children import Children
+
+with Children() as children:
+    sender = children.start("the sender", "fanout_frames", {setup})
+    print(sender.pid, sender.receive(), flush=True)
+    input()
+    sender.ask("round")
+"""
+
+
+def test_a_child_in_the_middle_of_its_work_ends_behind_a_parent_that_was_killed() -> None:
+    """It waits for an acknowledgement that does not come, and looks at no question."""
+    script = BUSY_PARENT.format(setup=NODE_SETUP)
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        pid, port = map(int, parent.stdout.readline().split())
+        (sink,) = connect(port, 1, tls=False, wire="grpc")
+        print(file=parent.stdin, flush=True)
+        assert sink.socket.recv(1, socket.MSG_PEEK)  # the round has begun
+        parent.kill()
+    wait_gone(pid)
+    sink.socket.close()
+
+
 def start_benchmark() -> tuple[subprocess.Popen[str], list[int]]:
-    """A benchmark of some minutes in a group of its own, and its processes, all connected."""
-    command = ["fanout", "--plain", "--messages", "100000", "--rounds", "1000", "--contenders"]
+    """A benchmark of some minutes in a group of its own, and its processes, at work."""
+    command = ["fanout", "--plain", "--messages", "1000", "--rounds", "100000", "--contenders"]
     parent = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", *command, "aelf-p2p tcp"],
         cwd=ROOT,
@@ -102,12 +137,12 @@ def start_benchmark() -> tuple[subprocess.Popen[str], list[int]]:
         text=True,
         start_new_session=True,
     )
+    assert parent.stderr is not None
+    for line in parent.stderr:
+        if line.startswith("round 1 "):
+            break
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-    deadline = time.monotonic() + 20
-    while len(pids := [int(pid) for pid in children.read_text().split()]) < 2:
-        assert time.monotonic() < deadline, "its processes do not start"
-        time.sleep(0.05)
-    return parent, pids
+    return parent, [int(pid) for pid in children.read_text().split()]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +158,7 @@ def test_nothing_is_left_of_a_benchmark_that_is_ended(
     end: Callable[[subprocess.Popen[str]], None], status: int
 ) -> None:
     parent, pids = start_benchmark()
+    assert len(pids) == 2
     end(parent)
     _, errors = parent.communicate(timeout=30)
     assert parent.returncode == status
