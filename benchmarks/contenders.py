@@ -195,5 +195,7 @@ def take_turns(contenders: Sequence[Contender], rounds: int) -> None:
     for number in range(1, rounds + 1):
         for contender in contenders:
             contender.run_round()
-        rates = ", ".join(f"{each.name} {each.rates[-1]:,.0f}" for each in contenders)
-        progress(f"round {number} of {rounds}: {rates} deliveries/s")
+        rates = ", ".join(
+            f"{each.name} to {each.workload.peers} {each.rates[-1]:,.0f}" for each in contenders
+        )
+        progress(f"round {number} of {rounds}, deliveries/s: {rates}")
