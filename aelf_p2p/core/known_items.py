@@ -4,7 +4,7 @@ A cache for each peer would cost a lookup and an insertion for each peer and bro
 table of bit masks costs one of each for a broadcast, whatever the number of peers.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from heapq import heappop, heappush
 
 
@@ -19,7 +19,7 @@ class KnownItems:
     def __init__(self, capacity: int, ttl_s: float) -> None:
         self._capacity = capacity
         self.ttl_s = ttl_s
-        self._masks: OrderedDict[bytes, int] = OrderedDict()
+        self._masks: dict[bytes, int] = {}
         self._born: deque[tuple[float, bytes]] = deque()
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from aelf_p2p.core.canonical import (
     encode_bytes_field,
     encode_hash_field,
     encode_string_field,
+    encode_varint,
     encode_varint_field,
     walk_untrusted,
 )
@@ -95,10 +96,12 @@ class Transaction:
             return None
         if message.ref_block_number < 0 or message.SerializeToString() != raw:
             return None
-        signed = len(raw) - len(encode_bytes_field(_SIGNATURE, signature))  # it comes last
+        signed = raw
+        if signature:  # it comes last, behind its tag of three bytes and its length
+            signed = raw[: -3 - len(encode_varint(len(signature))) - len(signature)]
         return cls(
             raw,
-            sha256(raw[:signed]).digest(),
+            sha256(signed).digest(),
             from_address,
             to_address,
             message.ref_block_number,

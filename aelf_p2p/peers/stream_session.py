@@ -15,7 +15,6 @@ from aelf_p2p.core.envelope import (
     META_PUBLIC_KEY,
     META_SESSION_ID,
     decode_envelope_untrusted,
-    envelope_body,
 )
 from aelf_p2p.core.errors import (
     AelfP2PError,
@@ -32,6 +31,7 @@ from aelf_p2p.core.payloads import (
 )
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.core.stream_request import RequestLayout, StreamRequest
 from aelf_p2p.wire import MessageType, StreamMessage, StreamType
 
 log = logging.getLogger(__name__)
@@ -83,9 +83,10 @@ class StreamSession:
         self._match_reply = match_reply
         self._confirm = confirm
         self._wrong_sessions = 0
+        self._layout: RequestLayout | None = None  # of its authentic requests
         self._options = options
         self._max_bytes = {kind: options.max_broadcast_bytes(kind) for kind in BROADCAST_TYPES}
-        self._put_work, self._take_work = trio.open_memory_channel[StreamMessage](
+        self._put_work, self._take_work = trio.open_memory_channel[StreamRequest](
             options.max_serving_requests
         )
 
@@ -107,22 +108,23 @@ class StreamSession:
             at += 1
             taken += 1
             try:
-                message = decode_envelope_untrusted(data)
-                if self._take(message, data):
-                    await self._take_broadcast(message)
+                request = self._layout and self._layout.cut(data)
+                request = request or self._take_parsed_untrusted(data)
+                if request is not None and self._take_request(request):
+                    await self._take_block(request)
             except (MalformedError, ProtocolViolationError) as exc:
                 log.info("%s: dropped for breaking the protocol: %s", self._peer.info, exc)
                 self._peer.close(CloseReason.VIOLATION)
 
     async def work(self) -> None:
         """Answer requests that need the chain or the node's state, one after another."""
-        async for message in self._take_work:
+        async for request in self._take_work:
             if self._is_full():  # before the work, which may be a hundred megabytes
                 self._ignore("our answers are not read")
                 continue
             try:
                 reply = await self._handler.answer(
-                    self._peer, message.message_type, message.message
+                    self._peer, request.message_type, request.message
                 )
             except MalformedError:
                 self._ignore("malformed request")  # C# answers nothing
@@ -131,20 +133,24 @@ class StreamSession:
                     log.exception("%s: a request could not be answered", self._peer.info)
                 self._ignore("request failed here")
             else:
-                self._reply(message, reply)
+                self._reply(request, reply)
 
-    def _take(self, message: StreamMessage, data: bytes) -> bool:
-        """True when it is a broadcast that may take a while to parse, and is still to be taken."""
+    def _take_parsed_untrusted(self, data: bytes) -> StreamRequest | None:
+        """An authentic request that is still to be taken; None when the message was none, or is
+        done with. Raises MalformedError, ProtocolViolationError."""
+        message = decode_envelope_untrusted(data)
         stream_type = message.stream_type
         if stream_type == _REPLY:
             if not self._match_reply(message, data):
                 self._ignore("reply to nothing")
         elif stream_type == _REQUEST:
             if self._is_authentic(message):
-                return self._take_request(message)
+                if message.message_type not in _NO_SESSION:  # what is learned has shown it
+                    self._layout = RequestLayout.learn(data, message)
+                return StreamRequest.of(message)
         else:
             self._ignore("unknown stream type")
-        return False
+        return None
 
     def _is_authentic(self, message: StreamMessage) -> bool:
         """Whether a request carries the right key and session. False: it gets no answer."""
@@ -165,17 +171,17 @@ class StreamSession:
             raise ProtocolViolationError(f"{MAX_WRONG_SESSIONS} wrong session ids")
         return False
 
-    def _take_request(self, message: StreamMessage) -> bool:
-        """See ``_take``."""
-        kind = message.message_type
-        if len(message.message) > self._max_bytes.get(kind, self._options.max_request_bytes):
+    def _take_request(self, request: StreamRequest) -> bool:
+        """True when it is a block, which may take a while to parse, and is still to be taken."""
+        kind = request.message_type
+        if len(request.message) > self._max_bytes.get(kind, self._options.max_request_bytes):
             self._ignore("oversized message")
         elif kind == _BLOCK_BROADCAST:
             return True
         elif kind in BROADCAST_TYPES:
-            self._take_small_broadcast(message)
+            self._take_small_broadcast(request)
         elif kind in _WORK:
-            self._take_work_request(message)
+            self._take_work_request(request)
         elif kind == MessageType.DISCONNECT:
             self._peer.close(CloseReason.DISCONNECTED_BY_PEER)  # not answered
         elif kind == MessageType.HAND_SHAKE:
@@ -185,47 +191,46 @@ class StreamSession:
             # know is answered with an empty VoidReply.
             if kind == MessageType.CONFIRM_HAND_SHAKE:
                 self._confirm()
-            self._reply(message, b"")
+            self._reply(request, b"")
         return False
 
-    def _take_work_request(self, message: StreamMessage) -> None:
+    def _take_work_request(self, request: StreamRequest) -> None:
         try:
-            self._put_work.send_nowait(message)
+            self._put_work.send_nowait(request)
         except trio.WouldBlock:
             self._ignore("too many requests")
 
-    def _take_small_broadcast(self, message: StreamMessage) -> None:
+    def _take_small_broadcast(self, request: StreamRequest) -> None:
         try:
-            content = parse_broadcast_untrusted(message.message_type, message.message)
+            content = parse_broadcast_untrusted(request.message_type, request.message)
         except MalformedError as exc:
             self._ignore_malformed(exc)
         else:
-            self._received(message, content)
+            self._received(request, content)
 
-    async def _take_broadcast(self, message: StreamMessage) -> None:
+    async def _take_block(self, request: StreamRequest) -> None:
         content: BroadcastContent | None = None
         try:
-            for step in parse_broadcast_in_steps_untrusted(message.message_type, message.message):
+            for step in parse_broadcast_in_steps_untrusted(request.message_type, request.message):
                 content = step
                 await trio.lowlevel.checkpoint()
         except MalformedError as exc:
             self._ignore_malformed(exc)
         else:
             if content is not None and self._peer.close_reason is None:
-                self._received(message, content)
+                self._received(request, content)
 
-    def _received(self, message: StreamMessage, content: BroadcastContent) -> None:
+    def _received(self, request: StreamRequest, content: BroadcastContent) -> None:
         self._handler.received(self._peer, content)
-        self._reply(message, b"")
+        self._reply(request, b"")
 
     def _ignore_malformed(self, error: MalformedError) -> None:
         log.debug("%s: a malformed broadcast: %s", self._peer.info, error)
         self._ignore("malformed broadcast")  # C# answers nothing
 
-    def _reply(self, request: StreamMessage, reply: bytes) -> None:
-        body = envelope_body(request.message_type, request.request_id, reply)
+    def _reply(self, request: StreamRequest, reply: bytes) -> None:
         try:
-            self._post_nowait(self._reply_prefix + body)
+            self._post_nowait(self._reply_prefix + request.reply_body(reply))
         except FullBufferError:
             self._ignore("our answers are not read")
 

@@ -97,6 +97,11 @@ class EventBus:
         self._subscriptions: dict[Subscription, None] = {}  # a dict: the order of subscribing
         self._ended = False
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anyone is subscribed now: what costs something to make need not be made else."""
+        return bool(self._subscriptions)
+
     def publish(self, event: Event) -> None:
         """Hand an event to all who are subscribed now."""
         for subscription in self._subscriptions:

@@ -58,7 +58,8 @@ class Inbound:
         except InvalidItemError as exc:
             log.debug("%s sent a transaction that is refused: %s", peer.info, exc)
             self._refused(peer, transaction.id, exc.reason)
-        else:
+            return
+        if self._context.events.is_heard:
             self._context.events.publish(TransactionsReceived(peer.info, (transaction,)))
 
     def _refused(self, peer: Peer, transaction_id: bytes, reason: InvalidReason) -> None:

@@ -1,0 +1,130 @@
+"""Requests cut by a learned layout, against protobuf's own parser."""
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aelf_p2p.core.stream_request import RequestLayout, StreamRequest
+from aelf_p2p.wire import StreamMessage, StreamType
+
+META = {"public-key": "04ab", "session-id-bin": "00ff", "peer-info": "a peer"}
+IDS = st.text(max_size=200) | st.text("0123456789abcdef-_", min_size=1, max_size=130)
+MESSAGES = st.binary(max_size=300) | st.integers(0, 20_000).map(bytes)
+TYPES = st.integers(0, 200)
+LAYOUTS = st.sampled_from(["ours", "c#"])
+
+
+def own_fields(message_type: int, request_id: str, message: bytes) -> StreamMessage:
+    own = StreamMessage(request_id=request_id, message=message)
+    # mypy knows the enum's members alone; on the wire it is open
+    own.message_type = message_type  # type: ignore[assignment]
+    return own
+
+
+def encode(
+    layout: str, message_type: int, request_id: str, message: bytes, meta: dict[str, str] = META
+) -> bytes:
+    """With the session's part first, or with all fields in their order, meta last."""
+    session = StreamMessage(stream_type=StreamType.REQUEST, meta=meta)
+    own = own_fields(message_type, request_id, message)
+    if layout == "ours":
+        return session.SerializeToString() + own.SerializeToString()
+    own.MergeFrom(session)
+    return own.SerializeToString(deterministic=True)
+
+
+def learned(layout: str) -> RequestLayout:
+    data = encode(layout, 9, "1700000000000_first", b"first")
+    found = RequestLayout.learn(data, StreamMessage.FromString(data))
+    assert found is not None
+    return found
+
+
+@given(LAYOUTS, TYPES, IDS, MESSAGES)
+def test_what_is_cut_is_what_would_be_parsed(
+    layout: str, message_type: int, request_id: str, message: bytes
+) -> None:
+    data = encode(layout, message_type, request_id, message)
+    cut = learned(layout).cut(data)
+    usual = request_id.isascii() and 0 < len(request_id) < 128 and 0 < message_type < 128
+    if usual and 0 < len(message) < 16 * 1024:
+        assert cut == StreamRequest.of(StreamMessage.FromString(data))
+    else:
+        assert cut is None
+
+
+@given(LAYOUTS, st.data())
+def test_bytes_that_are_changed_are_parsed_alike_or_not_cut(
+    layout: str, data: st.DataObject
+) -> None:
+    raw = bytearray(encode(layout, 9, "1700000000000_00000001", b"\x10\x01 some message"))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        how = data.draw(st.sampled_from(["change", "insert", "remove"]))
+        byte = data.draw(st.sampled_from([0, 1, 8, 0x10, 0x1A, 0x22, 0x2A, 0x7F, 0x80, 0xFF]))
+        if how == "change":
+            raw[at] = byte
+        elif how == "insert":
+            raw.insert(at, byte)
+        else:
+            del raw[at]
+    cut = learned(layout).cut(bytes(raw))
+    try:
+        parsed = StreamMessage.FromString(bytes(raw))
+    except DecodeError:
+        assert cut is None
+        return
+    if cut is not None:
+        assert (cut.message_type, cut.message) == (parsed.message_type, parsed.message)
+        assert cut.reply_body(b"") == StreamRequest.of(parsed).reply_body(b"")
+        assert (parsed.stream_type, dict(parsed.meta)) == (StreamType.REQUEST, META)
+
+
+@pytest.mark.parametrize("layout", ["ours", "c#"])
+def test_another_session_is_not_cut(layout: str) -> None:
+    other = {**META, "session-id-bin": "00fe"}
+    assert learned(layout).cut(encode(layout, 9, "1700000000000_x", b"m", other)) is None
+
+
+def test_every_short_beginning_is_not_cut() -> None:
+    data = encode("ours", 9, "1700000000000_x", b"m")
+    layout = learned("ours")
+    assert layout.cut(data) is not None
+    assert [layout.cut(data[:size]) for size in range(len(data))] == [None] * len(data)
+
+
+def test_a_layout_that_cannot_be_learned() -> None:
+    whole = encode("ours", 9, "1_a", b"message")
+    own = own_fields(9, "1_a", b"message").SerializeToString()
+    scattered = own + whole[: -len(own)] + b"\x10\x0a"  # the type comes once more, and counts
+    assert RequestLayout.learn(scattered, StreamMessage.FromString(scattered)) is None
+    hidden = encode("c#", 9, "", b"", {**META, "peer-info": "x"})
+    assert RequestLayout.learn(hidden + own[2:], StreamMessage.FromString(hidden + own[2:])) is None
+    large = encode("ours", 9, "1_a", b"message", {**META, "peer-info": "x" * 8000})
+    assert RequestLayout.learn(large, StreamMessage.FromString(large)) is None
+
+
+def test_a_body_inside_the_meta_is_no_place_to_cut() -> None:
+    own = own_fields(9, "1_a", b"m").SerializeToString()
+    assert own.isascii()
+    for info in ({"peer-info": own.decode()}, {}):  # in front of the other entries, and last
+        meta = {**info, **META, "note": own.decode()}
+        parts = [encode("ours", 0, "", b"", {key: value}) for key, value in meta.items()]
+        data = b"".join(parts) + own
+        assert RequestLayout.learn(data, StreamMessage.FromString(data)) is None
+
+
+def test_a_request_that_says_nothing_teaches_nothing() -> None:
+    data = encode("ours", 0, "", b"")
+    assert RequestLayout.learn(data, StreamMessage.FromString(data)) is None
+
+
+@given(LAYOUTS, TYPES, IDS, MESSAGES, st.dictionaries(st.text(max_size=9), st.text(max_size=9)))
+def test_learning_never_fails_and_cuts_what_it_learned_from(
+    layout: str, message_type: int, request_id: str, message: bytes, meta: dict[str, str]
+) -> None:
+    data = encode(layout, message_type, request_id, message, meta)
+    parsed = StreamMessage.FromString(data)
+    found = RequestLayout.learn(data, parsed)
+    assert found is None or found.cut(data) in (None, StreamRequest.of(parsed))
