@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from aelf_p2p.core.options import KIB, MIB
 from benchmarks.arguments import wire_name
 from benchmarks.children import Child, ChildError, Children
 from benchmarks.environments import LIBP2P, MAIN, PURERPC, Environment
@@ -37,6 +38,8 @@ class How:
     """Of the sender, and of receivers that are no sinks."""
     part: float = 1.0
     """Of the workload's messages: who is slow gets fewer, or nothing else would be done."""
+    max_payload_bytes: int = 100 * MIB
+    """It sends none larger."""
     always_secure: bool = False
     """It has no plain mode, and its own security in place of TLS."""
 
@@ -57,7 +60,7 @@ CONTENDERS: Mapping[str, How] = MappingProxyType(
     {
         GRPC: How(sender="fanout_ours", setup={"transport": "grpc"}),
         TCP: How(sender="fanout_ours", setup={"transport": "tcp"}, wire="tcp"),
-        CEILING: How(sender="fanout_frames"),
+        CEILING: How(sender="fanout_frames", max_payload_bytes=15 * KIB),
         "purerpc": How(
             sender="fanout_purerpc", packages=["purerpc"], environment=PURERPC, part=0.5
         ),
@@ -182,6 +185,8 @@ def join(stack: ExitStack, name: str, how: How, workload: Workload) -> Contender
     """
     if missing := how.environment.missing(how.packages):
         return Note(name, f"left out: {missing}")
+    if workload.payload_bytes > how.max_payload_bytes:
+        return Note(name, f"left out: sends at most {how.max_payload_bytes:,} bytes a message")
     try:
         return stack.enter_context(connected(name, how, workload))
     except ChildError as exc:

@@ -45,7 +45,7 @@ from aelf_p2p.wire.methods import Method
 log = logging.getLogger(__name__)
 
 READ_BYTES = 64 * KIB
-SHARE_BYTES = 64 * KIB
+SHARE_BYTES = 128 * KIB
 """What one call sends before the others have their turn."""
 WRITE_BYTES = SHARE_BYTES + 4 * KIB
 """What is written at once: a share with its frames' headers."""

@@ -36,7 +36,7 @@ class WireLimits:
     all_strangers_bytes: int = 32 * MIB  # the same, of all of them
 
     # Each connection.
-    write_timeout_s: float = 30.0  # of 64 KiB, of which the other side takes too little
+    write_timeout_s: float = 30.0  # of 132 KiB, of which the other side takes too little
     goodbye_timeout_s: float = 0.7  # the end: what is queued is sent, and read
     drain_timeout_s: float = 0.4  # of it, at shutdown: unary calls under way may still end
     max_calls: int = 100  # under way at once
