@@ -11,7 +11,14 @@ from importlib import import_module
 
 from benchmarks.results import Result
 
-MODULES: Sequence[str] = ("fanout", "bothends", "payloads", "peers", "stalled")
+MODULES: Sequence[str] = (
+    "fanout",
+    "bothends",
+    "payloads",
+    "peers",
+    "stalled",
+    "latency",
+)
 """In the order in which ``all`` runs them: names of modules in this package."""
 
 
