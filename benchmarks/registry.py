@@ -18,6 +18,7 @@ MODULES: Sequence[str] = (
     "peers",
     "stalled",
     "latency",
+    "download",
 )
 """In the order in which ``all`` runs them: names of modules in this package."""
 
