@@ -19,6 +19,7 @@ MODULES: Sequence[str] = (
     "stalled",
     "latency",
     "download",
+    "connect",
 )
 """In the order in which ``all`` runs them: names of modules in this package."""
 
