@@ -20,6 +20,7 @@ MODULES: Sequence[str] = (
     "latency",
     "download",
     "connect",
+    "memory",
 )
 """In the order in which ``all`` runs them: names of modules in this package."""
 
