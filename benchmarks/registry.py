@@ -21,6 +21,7 @@ MODULES: Sequence[str] = (
     "download",
     "connect",
     "memory",
+    "propagation",
 )
 """In the order in which ``all`` runs them: names of modules in this package."""
 
