@@ -145,7 +145,7 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="MB",
         help="what the reply weighs whose peak memory is looked at (%(default)s)",
     )
-    add_rounds(parser, 7, 2)
+    add_rounds(parser, 5, 2)
     add_wires(parser, (True,))
 
 

@@ -24,6 +24,8 @@ BLOCK_INTERVAL_S = 4.0
 SETTLING_S = 60.0
 """Virtual: a block that has not reached everyone by then never will."""
 
+PROGRESS_LINKS = 2000
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -74,10 +76,17 @@ async def _connect(network: Simulation, outbound: int, rng: random.Random) -> No
         for sender, receiver in (hosts, hosts[::-1]):
             network.hub.set_latency(sender, receiver, latency_s)
 
+    total = sum(map(len, dials.values()))
+    connected = 0
+
     async def dial_all(node: int, others: list[int]) -> None:
+        nonlocal connected
         for other in others:
             endpoint = Endpoint(network.nodes[other].host, DEFAULT_PORT)
             await network.nodes[node].running.connect(endpoint)
+            connected += 1
+            if connected % PROGRESS_LINKS == 0:
+                progress(f"{connected} of {total} links")
 
     async with trio.open_nursery() as nursery:
         for node, others in dials.items():
