@@ -171,7 +171,11 @@ def _each_field(raw: bytes | memoryview, pos: int = 0) -> Iterator[tuple[int, in
     end = len(raw)
     try:
         while pos < end:
-            tag, pos = _read_varint(raw, pos)
+            tag = raw[pos]
+            if tag < 0x80:
+                pos += 1
+            else:
+                tag, pos = _read_varint(raw, pos)
             number, wire = tag >> 3, tag & 7
             if not 1 <= number <= _MAX_FIELD_NUMBER:
                 raise MalformedError(f"no field can have the number {number}")

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from isal import isal_zlib
+
 from aelf_p2p.core.errors import CallFailedError, StatusCode
 from aelf_p2p.core.options import KIB
 from aelf_p2p.transports.net.budgets import ByteBudget
@@ -28,7 +30,7 @@ MESSAGE_OVERHEAD_BYTES = 64
 """What a message counts beside its own bytes, so that empty ones are bounded too."""
 
 _GZIP = 31  # zlib's wbits for a gzip header and trailer
-_GZIP_LEVEL = 1  # of signed transactions, 6 saves as much and takes 1.4 times as long
+_GZIP_LEVEL = 2  # of ISA-L's 0 to 3: as small as zlib's 1, in a seventh of its time
 _INFLATE_OUT_BYTES = 64 * KIB  # of one step
 _INFLATE_IN_BYTES = 16 * KIB  # of one step: zlib copies what a step leaves over
 _INFLATE_STEP_COST = KIB  # of INFLATE_BYTES, so that steps without output are bounded too
@@ -55,7 +57,7 @@ def frame_messages(messages: Sequence[bytes]) -> bytes:
 
 def compress(message: bytes) -> bytes:
     """A message as one gzip member without a time; frame it with ``compressed=True``."""
-    return zlib.compress(message, _GZIP_LEVEL, wbits=_GZIP)
+    return isal_zlib.compress(message, _GZIP_LEVEL, _GZIP)
 
 
 # --- receiving ------------------------------------------------------------------------------------
