@@ -59,11 +59,11 @@ class MemoryChainStore:
             return raw_blocks
         start = height - self._root.height + 1
         for block_hash in self._best[start : start + count]:
-            block = self._blocks[block_hash]
-            max_bytes -= block.size
+            raw_block = self._blocks[block_hash].encode()
+            max_bytes -= len(raw_block)
             if max_bytes < 0 and raw_blocks:
                 break
-            raw_blocks.append(block.encode())
+            raw_blocks.append(raw_block)
         return raw_blocks
 
     async def hash_at(self, height: int) -> bytes | None:

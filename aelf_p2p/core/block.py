@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from typing import Final, Self
 
 from aelf_p2p.core.canonical import (
@@ -61,6 +62,7 @@ BLOCK_HEADER_SPEC: Final = MessageSpec(
 # BlockWithTransactions and BlockList (protocol.md §1).
 _HEADER: Final = 1
 _TRANSACTIONS: Final = 2
+_TRANSACTION_TAG: Final = b"\x12"  # of that field, length-delimited
 _BLOCKS: Final = 1
 
 _FIRST_HEIGHT: Final = 1
@@ -256,7 +258,9 @@ class Block:
 
     def encode_transactions(self) -> bytes:
         """What follows the header in a BlockWithTransactions."""
-        return b"".join(encode_message_field(_TRANSACTIONS, each.raw) for each in self.transactions)
+        raws = [each.raw for each in self.transactions]
+        starts = [_TRANSACTION_TAG + encode_varint(len(raw)) for raw in raws]
+        return b"".join(chain.from_iterable(zip(starts, raws, strict=True)))
 
     @property
     def size(self) -> int:
