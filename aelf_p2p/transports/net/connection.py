@@ -298,7 +298,8 @@ class Connection:
         for event in self._codec.receive_untrusted(data, trio.current_time()):
             if event is not None:
                 self._take(event)
-                continue
+                if not isinstance(event, Draining):
+                    continue  # else whoever waits for it goes before the end that may follow
             self._keep_answers()
             await trio.lowlevel.checkpoint()
             if self.lost is not None:
@@ -379,8 +380,7 @@ class Connection:
             if scope.cancelled_caught:
                 timeout_s = self._limits.write_timeout_s
                 raise trio.BrokenResourceError(f"nothing was taken for {timeout_s:g} s")
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError) as exc:
-            # Busy: TLS has something to say by itself, just when we end our half.
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._lose(_lost(self.remote, exc))
             self._io_scope.cancel()  # whatever is still to be read, nobody is there to hear it
         finally:
@@ -474,8 +474,6 @@ class Connection:
 
 async def _half_close(stream: trio.abc.Stream) -> None:
     """The other side reads an end of file, and can still be read."""
-    if isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
     if isinstance(stream, trio.abc.HalfCloseableStream):
         await stream.send_eof()
 

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import ConnectionLostError, MisuseError
 from aelf_p2p.transports.net.sockets import caller_of
+from aelf_p2p.transports.net.tls_stream import TlsStream
 
 COMMON_NAME = "aelf"
 """Subject and issuer of every certificate, and the name that C# dialers ask for (protocol §3)."""
@@ -135,15 +136,13 @@ _making = threading.Lock()
 _make_once = functools.cache(TlsIdentity.generate)
 
 
-async def handshake_server(
-    stream: trio.SocketStream, context: ssl.SSLContext
-) -> trio.SSLStream[trio.SocketStream]:
+async def handshake_server(stream: trio.SocketStream, context: ssl.SSLContext) -> TlsStream:
     """Shake hands with a caller; the deadline is the caller's of this function.
 
     Raises ConnectionLostError. The stream is then closed, as it is after a cancellation.
     """
     with _closed_unless_done(stream):
-        tls = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        tls = TlsStream(stream, context, server_side=True)
         await _shake_hands(tls, str(caller_of(stream) or "a caller that is gone"))
         return tls
 
@@ -154,7 +153,7 @@ async def handshake_client(
     *,
     alpn_required: str | None,
     endpoint: Endpoint,
-) -> trio.SSLStream[trio.SocketStream]:
+) -> TlsStream:
     """Shake hands with a server at ``endpoint``; the deadline is the caller's of this function.
 
     Raises ConnectionLostError, also when the server does not agree on ``alpn_required``. The stream
@@ -162,10 +161,9 @@ async def handshake_client(
     """
     with _closed_unless_done(stream):
         # The name is for servers that choose by it; C# dialers send the same.
-        tls = trio.SSLStream(stream, context, server_hostname=COMMON_NAME, https_compatible=True)
+        tls = TlsStream(stream, context, server_hostname=COMMON_NAME)
         await _shake_hands(tls, str(endpoint))
-        agreed = tls.selected_alpn_protocol()
-        if alpn_required is not None and agreed != alpn_required:
+        if alpn_required is not None and tls.alpn != alpn_required:
             raise ConnectionLostError(
                 f"{endpoint} did not agree on the protocol {alpn_required} (ALPN)"
             )
@@ -177,13 +175,12 @@ def shown_certificate_hash(stream: trio.abc.Stream) -> bytes | None:
 
     TLS of Python's ``ssl`` always has one; ours asks for no anonymous cipher.
     """
-    if not isinstance(stream, trio.SSLStream):
+    if not isinstance(stream, TlsStream) or stream.peer_certificate is None:
         return None
-    certificate: bytes = stream.getpeercert(binary_form=True)
-    return hashlib.sha256(certificate).digest()
+    return hashlib.sha256(stream.peer_certificate).digest()
 
 
-async def _shake_hands(tls: trio.SSLStream[trio.SocketStream], other: str) -> None:
+async def _shake_hands(tls: TlsStream, other: str) -> None:
     try:
         await tls.do_handshake()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

@@ -27,7 +27,7 @@ from aelf_p2p.transports.net.codec import (
     StatusReceived,
     WindowOpened,
 )
-from aelf_p2p.transports.net.connection import SHARE_BYTES, WRITE_BYTES
+from aelf_p2p.transports.net.connection import SHARE_BYTES, WRITE_BYTES, Connection
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM, Method
 from tests.transports.net.pairs import Pair, Wire, dialing, echo, never_end, open_pair
@@ -403,6 +403,35 @@ async def wait_on(call: Call, outcomes: list[type[BaseException]]) -> None:
         await call.receive_many()
     except TransportError as exc:
         outcomes.append(type(exc))
+
+
+@pytest.mark.parametrize("number", range(10))  # the order of tasks is drawn anew each time
+async def test_draining_is_known_before_the_end_that_comes_with_it(
+    number: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    ending: list[Event] = [
+        Draining(1, "it stops"),
+        StatusReceived(1, StatusCode.CANCELLED, "it stops"),
+    ]
+    codec = ScriptedCodec({1: ending})
+    seen = []
+
+    async def drain(connection: Connection) -> None:
+        await connection.wait_draining()
+        seen.append("draining")
+
+    async with (
+        dialing(make_codec=lambda limits: codec) as (connection, _, theirs),
+        trio.open_nursery() as nursery,
+    ):
+        call = connection.open_call(REQUEST_BY_STREAM, {}, None)
+        nursery.start_soon(drain, connection)
+        await trio.testing.wait_all_tasks_blocked()
+        await theirs.send_all(b"\x01")
+        with pytest.raises(CallFailedError):
+            await call.receive_many()
+        seen.append("the end")
+    assert seen == ["draining", "the end"]
 
 
 async def test_an_end_of_file_ends_every_wait(autojump_clock: trio.testing.MockClock) -> None:

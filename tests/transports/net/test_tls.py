@@ -25,11 +25,10 @@ from aelf_p2p.transports.net.tls import (
     handshake_server,
     process_identity,
 )
+from aelf_p2p.transports.net.tls_stream import TlsStream
 
 H2 = ["h2"]
 SOMEWHERE = Endpoint("192.0.2.7", 6800)
-
-Tls = trio.SSLStream[trio.SocketStream]
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +56,10 @@ async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStrea
 
 async def shake_hands(
     client: ssl.SSLContext, server: ssl.SSLContext, *, alpn_required: str | None = "h2"
-) -> tuple[Tls, Tls]:
+) -> tuple[TlsStream, TlsStream]:
     """Our client and our server, once they have shaken hands; nothing is closed."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    done: list[Tls] = []
+    done: list[TlsStream] = []
 
     async def serve(stream: trio.SocketStream) -> None:
         done.append(await handshake_server(stream, server))
@@ -74,7 +73,7 @@ async def shake_hands(
     return tls, done[0]
 
 
-async def close(*streams: Tls) -> None:
+async def close(*streams: TlsStream) -> None:
     for stream in streams:
         await trio.aclose_forcefully(stream)
 
@@ -198,11 +197,11 @@ def test_no_room_for_the_key_is_the_operators_to_mend(
 async def test_both_sides_agree_and_the_dialer_sees_the_certificate(identity: TlsIdentity) -> None:
     other = TlsIdentity.generate()
     client, server = await shake_hands(other.client_context(H2), identity.server_context(H2))
-    assert client.selected_alpn_protocol() == server.selected_alpn_protocol() == "h2"
-    assert client.version() == "TLSv1.3"
-    assert client.getpeercert(binary_form=True) == identity.certificate
-    assert server.getpeercert(binary_form=True) is None  # a server does not ask
-    assert client.compression() is None
+    assert client.alpn == server.alpn == "h2"
+    assert client._ssl.version() == "TLSv1.3"
+    assert client.peer_certificate == identity.certificate
+    assert server.peer_certificate is None  # a server does not ask
+    assert client._ssl.compression() is None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.send_all, b"hello")
         assert await server.receive_some() == b"hello"
@@ -215,7 +214,7 @@ async def test_a_client_shows_its_certificate_to_a_server_that_asks(identity: Tl
     asking.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(other.certificate))
     asking.verify_mode = ssl.CERT_REQUIRED
     client, server = await shake_hands(other.client_context(H2), asking)
-    assert server.getpeercert(binary_form=True) == other.certificate
+    assert server.peer_certificate == other.certificate
     await close(client, server)
 
 
@@ -229,7 +228,7 @@ async def test_a_dialer_that_checks_the_name_and_the_root_accepts_us(
     checking.set_alpn_protocols(H2)
     checking.maximum_version = version
     client, server = await shake_hands(checking, identity.server_context(H2))
-    assert server.version() == version.name.replace("_", ".")
+    assert server._ssl.version() == version.name.replace("_", ".")
     await close(client, server)
 
 
@@ -245,7 +244,7 @@ async def test_a_server_gives_nothing_to_resume_with(
     async with trio.open_nursery() as nursery:  # tickets of TLS 1.3 come with the first bytes
         nursery.start_soon(server.send_all, b"hello")
         await client.receive_some()
-    assert client.session is None or not client.session.has_ticket
+    assert client._ssl.session is None or not client._ssl.session.has_ticket
     await close(client, server)
 
 
@@ -268,8 +267,8 @@ async def test_the_bare_probe_is_accepted(identity: TlsIdentity) -> None:
     probe.check_hostname = False
     probe.verify_mode = ssl.CERT_NONE
     client, server = await shake_hands(probe, identity.server_context(H2), alpn_required=None)
-    assert client.getpeercert(binary_form=True) == identity.certificate
-    assert server.selected_alpn_protocol() is None
+    assert client.peer_certificate == identity.certificate
+    assert server.alpn is None
     await close(client, server)
 
 
