@@ -40,7 +40,15 @@ class Http2(H2Connection):
     MAX_CLOSED_STREAMS = 4096  # h2 remembers how streams ended; its own 65,536 weigh 8 MB
 
     def __init__(self, limits: WireLimits, *, is_client: bool) -> None:
-        super().__init__(H2Configuration(client_side=is_client, header_encoding=None))
+        super().__init__(
+            H2Configuration(
+                client_side=is_client,
+                header_encoding=None,
+                # What we send is made right; looking at it again takes as long as packing it.
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
         self.decoder = _LenientDecoder()
         self.decoder.max_header_list_size = MAX_HEADER_LIST_BYTES
         self.local_settings = Settings(

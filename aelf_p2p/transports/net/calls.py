@@ -32,7 +32,7 @@ _COMPRESS_IN_THREAD_BYTES = 32 * KIB
 class CallOwner(Protocol):
     """What a call asks of its connection."""
 
-    def wake_writer(self, call: "Call") -> None:
+    def send_soon(self, call: "Call") -> None:
         """The call has bytes or an end to send."""
 
     def consumed(self, call: "Call", count: int, credit: int) -> None:
@@ -160,7 +160,7 @@ class Call:
         """Our half ends, once the queue is sent."""
         if self.our_end is None and self.error is None:
             self.our_end = (code, details)
-            self._owner.wake_writer(self)
+            self._owner.send_soon(self)
 
     def sent(self, count: int) -> None:
         """The writer has taken bytes from the queue."""
@@ -263,7 +263,9 @@ class Call:
     def _put(self, *pieces: bytes) -> None:
         self.queue.extend(pieces)
         self.queued_bytes += sum(map(len, pieces))
-        self._owner.wake_writer(self)
+        # The end of a unary call's half comes right behind its message, and leaves with it.
+        if not self.is_unary or self.queued_bytes >= self._send_buffer_bytes:
+            self._owner.send_soon(self)
 
 
 def _runs(messages: Sequence[bytes], run_bytes: int) -> Iterable[Sequence[bytes]]:

@@ -11,6 +11,8 @@ from typing import Final
 
 import trio
 
+from aelf_p2p.transports.net.eager_stream import EagerStream
+
 RECEIVE_BYTES: Final = 64 * 1024
 """Of ciphertext at once, and what one ``receive_some`` gives unless it is told otherwise."""
 
@@ -30,7 +32,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         server_side: bool = False,
         server_hostname: str | None = None,
     ) -> None:
-        self.socket_stream: Final = socket_stream
+        self.socket_stream: Final = EagerStream(socket_stream)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(
@@ -63,14 +65,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     # --- trio's stream ---
 
+    def send_nowait(self, data: bytes) -> bool:
+        """See ``SendsNowait``."""
+        self._encrypt(data)
+        return self.socket_stream.send_nowait(self._outgoing.read())
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it. When that is cancelled, nothing more can be sent."""
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[self._ssl.write(rest) :]
-        except ssl.SSLError as exc:
-            raise trio.BrokenResourceError("TLS broke") from exc
+        self._encrypt(data)
         await self._send_outgoing()
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -113,6 +115,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
             self._failure = exc
         return True
 
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._ssl.write(rest) :]
+        except ssl.SSLError as exc:
+            raise trio.BrokenResourceError("TLS broke") from exc
+
     def _incoming_from(self, ciphertext: bytes | bytearray) -> None:
         if ciphertext:
             self._incoming.write(ciphertext)
@@ -141,7 +151,4 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     async def _send_outgoing(self) -> None:
         """What OpenSSL wants sent: our records, and what it has to say by itself."""
-        if self._outgoing.pending:
-            await self.socket_stream.send_all(self._outgoing.read())
-        else:
-            await trio.lowlevel.checkpoint()
+        await self.socket_stream.send_all(self._outgoing.read())

@@ -19,6 +19,7 @@ from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.channel import SocketChannel
 from aelf_p2p.transports.net.codec import Codec
 from aelf_p2p.transports.net.connection import Connection, Settings
+from aelf_p2p.transports.net.eager_stream import EagerStream
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.net.server import ServerConnection, Strangers
 
@@ -90,7 +91,7 @@ class SocketTransport:
     async def _connect(self, endpoint: Endpoint) -> trio.abc.Stream:
         stream = await sockets.connect(endpoint)
         if self._client_tls is None:
-            return stream
+            return EagerStream(stream)
         return await tls.handshake_client(
             stream, self._client_tls, alpn_required=self._alpn, endpoint=endpoint
         )
@@ -147,7 +148,7 @@ class SocketTransport:
         caller = sockets.caller_of(stream)
         if caller is None:
             return
-        secured: trio.abc.Stream = stream
+        secured: trio.abc.Stream = EagerStream(stream)
         if self._server_tls is not None:
             try:
                 secured = await tls.handshake_server(stream, self._server_tls)

@@ -32,7 +32,7 @@ class Owner:
         self.trusted = 0
         self.refusals: list[CallFailedError] = []
 
-    def wake_writer(self, call: Call) -> None:
+    def send_soon(self, call: Call) -> None:
         self.woken += 1
 
     def consumed(self, call: Call, count: int, credit: int) -> None:
