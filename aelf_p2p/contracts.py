@@ -46,6 +46,13 @@ class MessageStream(Protocol):
         which is not sent, nor are those behind it. The call goes on.
         """
 
+    def send_nowait(self, message: bytes) -> bool:
+        """Send a message if that takes no waiting: then it saves its sender a turn of the loop.
+
+        False, and nothing is sent, when it would have to wait or cannot be sent; a transport may
+        always say so. Not while another task is in ``send_many``.
+        """
+
     async def receive_many(self) -> list[bytes]:
         """Messages that have arrived, at least one; waits when there is none.
 

@@ -43,6 +43,7 @@ class Outbox:
         self.sent: Counter[BroadcastKind] = Counter()
         self.acknowledged: Counter[BroadcastKind] = Counter()
         self._idle: trio.Event | None = None  # set while the sender waits for something to do
+        self._stream: MessageStream | None = None  # that it sends on
 
     def is_full(self) -> bool:
         """Whether posting raises FullBufferError."""
@@ -55,6 +56,16 @@ class Outbox:
         self._control.append(message)
         self._control_bytes += len(message)
         self._wake()
+
+    def send_nowait(self, message: bytes) -> None:
+        """Send a whole message at once where nothing waits and the stream has room, else soon.
+
+        For one that comes alone: many are cheaper posted, since they leave together. Raises
+        FullBufferError as ``post_nowait`` does.
+        """
+        is_idle = self._idle is not None and self._stream is not None and not self._control
+        if not (is_idle and self._stream is not None and self._stream.send_nowait(message)):
+            self.post_nowait(message)
 
     def enqueue_nowait(self, item: BroadcastItem) -> DropReason | None:
         """Queue a broadcast; None, or why it was refused."""
@@ -89,6 +100,7 @@ class Outbox:
 
     async def run(self, stream: MessageStream) -> None:
         """Send until cancelled. Raises TransportError when the stream breaks."""
+        self._stream = stream
         while True:
             broadcasts = self._sent_broadcasts
             batch = self._next_batch()

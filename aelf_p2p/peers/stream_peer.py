@@ -93,6 +93,7 @@ class StreamPeer(ConnectedPeer):
             options=options,
             reply_prefix=reply_prefix(sessions.theirs),
             post_nowait=self._outbox.post_nowait,
+            send_nowait=self._outbox.send_nowait,
             is_full=self._outbox.is_full,
             acknowledge_many=self._outbox.acknowledge_many,
             match_reply=self._match_reply,
@@ -171,7 +172,7 @@ class StreamPeer(ConnectedPeer):
         waiter = _Waiter()
         self._pending.add(request_id, message_type, waiter)
         try:
-            self._outbox.post_nowait(
+            self._outbox.send_nowait(
                 self._prefix + envelope_body(message_type, request_id, request)
             )
             for_blocks = message_type in _REQUESTS_FOR_BLOCKS

@@ -66,6 +66,7 @@ class StreamSession:
         options: NetworkOptions,
         reply_prefix: bytes,
         post_nowait: Callable[[bytes], None],
+        send_nowait: Callable[[bytes], None],
         is_full: Callable[[], bool],
         acknowledge_many: Callable[[Sequence[bytes], int], int],
         match_reply: Callable[[StreamMessage, bytes], bool],
@@ -78,6 +79,8 @@ class StreamSession:
         self._handler = handler
         self._reply_prefix = reply_prefix
         self._post_nowait = post_nowait
+        self._send_nowait = send_nowait
+        self._say = post_nowait  # how what is taken now is answered
         self._is_full = is_full
         self._acknowledge_many = acknowledge_many
         self._match_reply = match_reply
@@ -92,6 +95,7 @@ class StreamSession:
 
     async def take_untrusted(self, messages: list[bytes]) -> None:
         """Act on messages in their order; closes the peer when it breaks the protocol."""
+        self._say = self._send_nowait if len(messages) == 1 else self._post_nowait
         at = taken = 0
         while at < len(messages):
             if self._peer.close_reason is not None:
@@ -133,7 +137,7 @@ class StreamSession:
                     log.exception("%s: a request could not be answered", self._peer.info)
                 self._ignore("request failed here")
             else:
-                self._reply(request, reply)
+                self._reply(request, reply, self._send_nowait)
 
     def _take_parsed_untrusted(self, data: bytes) -> StreamRequest | None:
         """An authentic request that is still to be taken; None when the message was none, or is
@@ -191,7 +195,7 @@ class StreamSession:
             # know is answered with an empty VoidReply.
             if kind == MessageType.CONFIRM_HAND_SHAKE:
                 self._confirm()
-            self._reply(request, b"")
+            self._reply(request, b"", self._say)
         return False
 
     def _take_work_request(self, request: StreamRequest) -> None:
@@ -222,15 +226,15 @@ class StreamSession:
 
     def _received(self, request: StreamRequest, content: BroadcastContent) -> None:
         self._handler.received(self._peer, content)
-        self._reply(request, b"")
+        self._reply(request, b"", self._say)
 
     def _ignore_malformed(self, error: MalformedError) -> None:
         log.debug("%s: a malformed broadcast: %s", self._peer.info, error)
         self._ignore("malformed broadcast")  # C# answers nothing
 
-    def _reply(self, request: StreamRequest, reply: bytes) -> None:
+    def _reply(self, request: StreamRequest, reply: bytes, say: Callable[[bytes], None]) -> None:
         try:
-            self._post_nowait(self._reply_prefix + request.reply_body(reply))
+            say(self._reply_prefix + request.reply_body(reply))
         except FullBufferError:
             self._ignore("our answers are not read")
 

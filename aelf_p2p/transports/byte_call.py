@@ -211,6 +211,10 @@ class ByteCall(ABC):
                 await self._flush()
         await self._flush()
 
+    def send_nowait(self, message: bytes) -> bool:
+        """See ``MessageStream``: never."""
+        return False
+
     async def receive_many(self) -> list[bytes]:
         """See ``MessageStream``."""
         return await self._receive(most=sys.maxsize)

@@ -58,6 +58,9 @@ class _End:
         if sendable is not None:
             raise _too_large(messages[sendable], MAX_MESSAGE_BYTES)
 
+    def send_nowait(self, message: bytes) -> bool:
+        return len(message) <= MAX_MESSAGE_BYTES and self.outgoing.send_nowait(message)
+
     async def receive_many(self) -> list[bytes]:
         if self._arrived:
             await trio.lowlevel.checkpoint()

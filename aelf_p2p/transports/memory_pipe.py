@@ -44,9 +44,19 @@ class MemoryPipe:
                 raise self._sender_error.with_traceback(None)  # it may be raised many times
             if self._ended:
                 raise MisuseError("a message sent after the end of its stream")
-            self._put(message)
-            self._bytes += len(message) + MESSAGE_OVERHEAD_BYTES
-            self._changed.unpark_all()
+            self._add(message)
+
+    def send_nowait(self, message: bytes) -> bool:
+        """Append a message, unless there is no room, or the pipe has ended or is broken."""
+        if self._bytes >= self._window_bytes or self._ended or self._sender_error is not None:
+            return False
+        self._add(message)
+        return True
+
+    def _add(self, message: bytes) -> None:
+        self._put(message)
+        self._bytes += len(message) + MESSAGE_OVERHEAD_BYTES
+        self._changed.unpark_all()
 
     async def receive_many(self) -> list[bytes]:
         """All unread messages; an empty list at the end."""

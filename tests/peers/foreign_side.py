@@ -91,6 +91,9 @@ class End:
     async def send_many(self, messages: Sequence[bytes]) -> None:
         await self.outgoing.send_many(messages)
 
+    def send_nowait(self, message: bytes) -> bool:
+        return self.outgoing.send_nowait(message)
+
     async def receive_many(self) -> list[bytes]:
         return await self.incoming.receive_many()
 

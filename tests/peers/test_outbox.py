@@ -31,6 +31,8 @@ class Sink:
         self.batches: list[tuple[float, list[bytes]]] = []
         self.stalled: trio.Event | None = None
         self.broken = False
+        self.takes_nowait = True
+        self.at_once: list[bytes] = []
 
     @property
     def sent(self) -> list[bytes]:
@@ -43,6 +45,12 @@ class Sink:
         self.batches.append((trio.current_time(), list(messages)))
         if self.stalled is not None:
             await self.stalled.wait()
+
+    def send_nowait(self, message: bytes) -> bool:
+        if self.takes_nowait:
+            self.at_once.append(message)
+            self.batches.append((trio.current_time(), [message]))
+        return self.takes_nowait
 
     async def receive_many(self) -> list[bytes]:
         raise NotImplementedError
@@ -91,6 +99,48 @@ def post_until_full(outbox: Outbox) -> int:
         except FullBufferError:
             return taken
     raise AssertionError
+
+
+async def test_what_comes_alone_goes_at_once_when_nothing_waits(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    outbox, sink = make_outbox(), Sink()
+    outbox.send_nowait(b"before there is a stream")
+    async with running(outbox, sink):
+        await settle()
+        outbox.send_nowait(b"alone")
+        assert sink.at_once == [b"alone"]
+        outbox.post_nowait(b"one of many")
+        outbox.send_nowait(b"behind it")
+        sink.takes_nowait = False
+        await settle()
+        outbox.send_nowait(b"no room")
+        await settle()
+        sink.takes_nowait, sink.stalled = True, trio.Event()
+        [item] = fill(outbox, 1)
+        await settle()
+        outbox.send_nowait(b"behind a send that waits")
+        sink.stalled.set()
+        await settle()
+    assert sink.at_once == [b"alone"]
+    assert sink.sent == [
+        b"before there is a stream",
+        b"alone",
+        b"one of many",
+        b"behind it",
+        b"no room",
+        *wire([item]),
+        b"behind a send that waits",
+    ]
+
+
+async def test_what_comes_alone_is_refused_as_all_else_when_too_much_waits(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    outbox = make_outbox(max_control_bytes=100)
+    post_until_full(outbox)
+    with pytest.raises(FullBufferError):
+        outbox.send_nowait(b"alone")
 
 
 async def test_the_order_of_one_batch(autojump_clock: trio.abc.Clock) -> None:

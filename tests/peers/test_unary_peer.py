@@ -414,6 +414,9 @@ class Refusing:
         await trio.lowlevel.checkpoint()
         raise ConnectionLostError("it was ended by the other side")
 
+    def send_nowait(self, message: bytes) -> bool:
+        return False
+
     async def receive_many(self) -> list[bytes]:
         await trio.lowlevel.checkpoint()
         raise CallFailedError(StatusCode.UNKNOWN)

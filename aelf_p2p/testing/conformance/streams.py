@@ -91,6 +91,28 @@ async def many_in_one_go(net: Net) -> None:
     _check_same(returned, sent, "the client")
 
 
+@proves("what is sent without waiting, if it is, keeps its place among the others")
+async def a_send_without_waiting_keeps_its_place(net: Net) -> None:
+    sent = [b"%d" % number for number in range(10 * MANY)]
+    received: list[bytes] = []
+
+    async def handle(call: IncomingCall) -> None:
+        received.extend(await read_all(call.stream))
+        for message in received:
+            if not call.stream.send_nowait(message):
+                await call.stream.send_many([message])
+
+    async with net.streaming(handle) as stream:
+        for number, message in enumerate(sent):
+            if number % 3 == 0 or not stream.send_nowait(message):
+                await stream.send_many([message])
+        await stream.send_eof()
+        check(not stream.send_nowait(b"late"), "a message was sent after the end of its half")
+        returned = await read_all(stream)
+    _check_same(received, sent, "the server")
+    _check_same(returned, sent, "the client")
+
+
 @proves("a message of 1 MiB passes both ways, unchanged")
 async def a_large_message_passes(net: Net) -> None:
     large = bytes(range(256)) * 4096
@@ -280,6 +302,7 @@ async def a_cancelled_receive_loses_nothing(net: Net) -> None:
 CASES = (
     order_is_kept_both_ways,
     many_in_one_go,
+    a_send_without_waiting_keeps_its_place,
     a_large_message_passes,
     a_reply_overtakes_a_large_message,
     messages_are_not_held_back,

@@ -98,6 +98,14 @@ class Call:
                 await self._wait_room()
                 self._put_run(run)
 
+    def send_nowait(self, message: bytes) -> bool:
+        """See ``MessageStream``. A large message, and one to be compressed, takes a while."""
+        is_over = self.error is not None or self.our_end is not None or self.our_end_sent
+        if is_over or self.queue or self.compresses or len(message) >= APART_BYTES:
+            return False
+        self._put(frame_messages([message]))
+        return True
+
     async def receive_many(self) -> list[bytes]:
         """See ``MessageStream``."""
         if self._is_readable():
