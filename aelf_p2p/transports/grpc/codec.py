@@ -7,6 +7,7 @@ method, a bad header) is answered here, and the connection never hears of it.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 import h2.events as e
 from h2.errors import ErrorCodes
@@ -95,17 +96,6 @@ class GrpcCodec:
         self._out: list[bytes | memoryview] = []
         self._greeted = False  # their SETTINGS came
         self._h2 = Http2(limits, is_client=is_client)
-        self._takers: dict[type[e.Event], Callable[[e.Event], Iterator[Event]]] = {
-            e.RequestReceived: self._take_request,
-            e.ResponseReceived: self._take_response,
-            e.InformationalResponseReceived: self._take_informational,
-            e.TrailersReceived: self._take_trailers,
-            e.DataReceived: self._take_data,
-            e.StreamEnded: self._take_end,
-            e.StreamReset: self._take_reset,
-            e.WindowUpdated: self._take_window_update,
-            e.RemoteSettingsChanged: self._take_settings,
-        }
 
     # --- from the other side ---
 
@@ -132,9 +122,9 @@ class GrpcCodec:
         events: list[Event] = []
         try:
             for event in self._h2.receive_data(piece):
-                take = self._takers.get(type(event))
+                take = self._TAKERS.get(type(event))
                 if take is not None:
-                    events += take(event)
+                    events += take(self, event)
         except H2Error as exc:
             self._flush()  # h2 has said GOAWAY by itself
             self._we_drain = True
@@ -287,6 +277,19 @@ class GrpcCodec:
             why += ": " + frame.additional_data[:100].decode("ascii", "backslashreplace")
         self._they_drain = why
         return Draining(frame.last_stream_id, why)
+
+    # One table for all: of bound methods, each connection's would weigh a KiB.
+    _TAKERS: ClassVar[dict[type[e.Event], Callable[["GrpcCodec", e.Event], Iterator[Event]]]] = {
+        e.RequestReceived: _take_request,
+        e.ResponseReceived: _take_response,
+        e.InformationalResponseReceived: _take_informational,
+        e.TrailersReceived: _take_trailers,
+        e.DataReceived: _take_data,
+        e.StreamEnded: _take_end,
+        e.StreamReset: _take_reset,
+        e.WindowUpdated: _take_window_update,
+        e.RemoteSettingsChanged: _take_settings,
+    }
 
     # --- a client's commands ---
 

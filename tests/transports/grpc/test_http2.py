@@ -1,7 +1,15 @@
-"""DATA frames by hand, against h2's own: the same bytes, the same windows, the same refusals."""
+"""What we do by hand, or keep otherwise, against h2's own: the same bytes, windows, refusals,
+settings and headers."""
+
+from collections import deque
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import RemoteSettingsChanged
 from h2.exceptions import FlowControlError, H2Error
+from h2.settings import SettingCodes
+from hpack import Encoder
 from hyperframe.frame import DataFrame
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +99,73 @@ def test_a_view_is_sent_as_its_bytes_are() -> None:
     [header, piece] = Pair().client.data_frames(1, view)
     frame, length = DataFrame.parse_frame_header(memoryview(header))
     assert (type(frame), frame.stream_id, length, bytes(piece)) == (DataFrame, 1, 3, b"234")
+
+
+# --- settings and headers, kept in less ----------------------------------------------------------
+
+
+def settled(client: H2Connection, server: H2Connection) -> tuple[dict[int, int], dict[int, int]]:
+    """The client's settings as both sides know them, once all is read and acknowledged."""
+    while (asked := client.data_to_send()) + (said := server.data_to_send()):
+        for event in server.receive_data(asked):
+            if isinstance(event, RemoteSettingsChanged) and isinstance(server, Http2):
+                server.bound_their_settings(event)
+        client.receive_data(said)
+    return dict(client.local_settings), dict(server.remote_settings)
+
+
+UPDATES = st.dictionaries(
+    st.sampled_from([*SettingCodes]).filter(SettingCodes.ENABLE_PUSH.__ne__),
+    st.integers(16_384, 70_000),
+    max_size=3,
+).map(lambda update: update | dict.fromkeys({8} & update.keys(), 1))
+
+
+@given(st.lists(st.lists(UPDATES, max_size=3), max_size=3))
+def test_settings_change_as_with_h2(turns: list[list[dict[SettingCodes | int, int]]]) -> None:
+    """Several that are under way at once among them: each is acknowledged by itself."""
+    ours = Http2(WireLimits(), is_client=True), Http2(WireLimits(), is_client=False)
+    theirs = (
+        H2Connection(H2Configuration(client_side=True)),
+        H2Connection(H2Configuration(client_side=False)),
+    )
+    theirs[0].initiate_connection()
+    theirs[1].initiate_connection()
+    first = dict(ours[0].local_settings)
+    theirs[0].update_settings(first)
+    assert settled(*ours) == settled(*theirs)
+    for turn in turns:
+        for update in turn:
+            ours[0].update_settings(update)
+            theirs[0].update_settings(update)
+        assert settled(*ours) == settled(*theirs)
+
+
+TEXT = st.binary(min_size=1, max_size=8)
+LARGE = st.integers(1000, 5000).map(lambda size: b"v" * size)
+
+
+@given(st.lists(st.lists(st.tuples(TEXT, TEXT | LARGE), max_size=3), max_size=8))
+def test_headers_are_written_and_read_as_with_hpack(
+    blocks: list[list[tuple[bytes, bytes]]],
+) -> None:
+    """With a table that fills, and lets go of what is oldest."""
+    http2, theirs = Http2(WireLimits(), is_client=True), Encoder()
+    for block in blocks:
+        written = http2.encoder.encode(block)
+        assert written == theirs.encode(block)
+        stripped = [(name, value.strip(b" \t")) for name, value in block]
+        assert [(name, value) for name, value in http2.decoder.decode(written)] == stripped
+
+
+def test_a_connection_keeps_no_deques() -> None:
+    client, server = Http2(WireLimits(), is_client=True), Http2(WireLimits(), is_client=False)
+    settled(client, server)
+    kept = [
+        server.encoder.header_table.dynamic_entries,
+        server.decoder.header_table.dynamic_entries,
+        *server.local_settings._settings.values(),
+        *server.remote_settings._settings.values(),
+    ]
+    assert len(kept) == 2 + len(server.local_settings) + len(server.remote_settings)
+    assert [each for each in kept if isinstance(each, deque)] == []
