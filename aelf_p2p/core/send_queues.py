@@ -1,6 +1,6 @@
 """The bounded broadcast queues of one peer, and what is lost when they are full."""
 
-from collections import Counter, deque
+from collections import Counter
 
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
 from aelf_p2p.core.options import NetworkOptions
@@ -17,13 +17,15 @@ class SendQueues:
     A full queue refuses the new item, tells the caller why and counts it; what already waits is
     never thrown out, except that a newer LIB announcement replaces one still queued. At worst they
     hold ``max_queued_bytes``; an item larger than that alone is refused.
+
+    The queues are lists: they are short, and an empty deque weighs 0.7 KiB.
     """
 
     def __init__(self, options: NetworkOptions, bit: int = 0) -> None:
         self._bit = bit
-        self._blocks: deque[BroadcastItem] = deque()
-        self._announcements: deque[BroadcastItem] = deque()
-        self._transactions: deque[BroadcastItem] = deque()
+        self._blocks: list[BroadcastItem] = []
+        self._announcements: list[BroadcastItem] = []
+        self._transactions: list[BroadcastItem] = []
         self._lib: BroadcastItem | None = None
         self._queue_of = {
             _BLOCK: self._blocks,
@@ -100,7 +102,7 @@ class SendQueues:
         room = max_bytes
         for queue in (self._blocks, self._announcements):
             while queue and len(batch) < max_items and (queue[0].size <= room or not batch):
-                batch.append(queue.popleft())
+                batch.append(queue.pop(0))
                 room -= batch[-1].size
         lib = self._lib
         if lib is not None and len(batch) < max_items and (lib.size <= room or not batch):
@@ -118,14 +120,12 @@ class SendQueues:
     def _take_transactions(
         self, max_items: int, max_bytes: int, *, one_at_least: bool
     ) -> list[BroadcastItem]:
-        """Nearly all that is sent, so many are taken at once, and what is too much put back."""
-        queue = self._transactions
-        take = queue.popleft
-        taken = [take() for _ in range(min(max_items, len(queue)))]
+        """Nearly all that is sent, so many are taken at once, less what is too much."""
+        taken = self._transactions[:max_items]
         size = sum([item.size for item in taken])
         while size > max_bytes and len(taken) > one_at_least:
-            size -= taken[-1].size
-            queue.appendleft(taken.pop())
+            size -= taken.pop().size
+        del self._transactions[: len(taken)]
         self.queued_bytes -= size
         return taken
 
@@ -133,7 +133,7 @@ class SendQueues:
         """Remove what to send next of one kind, where each has a way of its own: at most
         ``max_items`` and ``max_bytes`` of payload, but always one item when any waits."""
         if kind is _LIB_ANNOUNCEMENT:
-            queue = deque(() if self._lib is None else (self._lib,))
+            queue = [] if self._lib is None else [self._lib]
             self._lib = None
         else:
             queue = self._queue_of[kind]
@@ -141,7 +141,7 @@ class SendQueues:
         while (
             queue and len(taken) < max_items and (queue[0].payload_size <= max_bytes or not taken)
         ):
-            item = queue.popleft()
+            item = queue.pop(0)
             taken.append(item)
             max_bytes -= item.payload_size
             self.queued_bytes -= item.size

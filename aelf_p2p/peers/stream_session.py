@@ -89,9 +89,9 @@ class StreamSession:
         self._layout: RequestLayout | None = None  # of its authentic requests
         self._options = options
         self._max_bytes = {kind: options.max_broadcast_bytes(kind) for kind in BROADCAST_TYPES}
-        self._put_work, self._take_work = trio.open_memory_channel[StreamRequest](
-            options.max_serving_requests
-        )
+        # A memory channel would do the same, and weigh 2 KiB more for each peer.
+        self._work: list[StreamRequest] = []
+        self._idle_workers = trio.lowlevel.ParkingLot()
 
     async def take_untrusted(self, messages: list[bytes]) -> None:
         """Act on messages in their order; closes the peer when it breaks the protocol."""
@@ -122,7 +122,11 @@ class StreamSession:
 
     async def work(self) -> None:
         """Answer requests that need the chain or the node's state, one after another."""
-        async for request in self._take_work:
+        while True:
+            await trio.lowlevel.checkpoint()
+            while not self._work:
+                await self._idle_workers.park()
+            request = self._work.pop(0)
             if self._is_full():  # before the work, which may be a hundred megabytes
                 self._ignore("our answers are not read")
                 continue
@@ -199,10 +203,11 @@ class StreamSession:
         return False
 
     def _take_work_request(self, request: StreamRequest) -> None:
-        try:
-            self._put_work.send_nowait(request)
-        except trio.WouldBlock:
+        if len(self._work) >= self._options.max_serving_requests:
             self._ignore("too many requests")
+        else:
+            self._work.append(request)
+            self._idle_workers.unpark()
 
     def _take_small_broadcast(self, request: StreamRequest) -> None:
         try:
