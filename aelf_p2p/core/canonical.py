@@ -244,16 +244,41 @@ def field_untrusted(raw: bytes | memoryview, number: int) -> bytes | None:
     :raises MalformedError: ``raw`` is no message, or the field comes twice (protobuf would merge
         the two into bytes that nobody sent).
     """
-    found: bytes | None = None
-    others = 0
-    for each, wire, begin, end in _each_field(raw):
-        if each == number and wire == _LENGTH:
-            if found is not None:
-                raise MalformedError(f"field {number} comes twice")
-            found = bytes(raw[begin:end])
-        else:
-            others = _count_unknown(others)
+    view = field_view_untrusted(raw, number)
+    return None if view is None else bytes(view)
+
+
+def field_view_untrusted(raw: bytes | memoryview, number: int) -> memoryview | None:
+    """The same without copying."""
+    found: memoryview | None = None
+    for _, body in repeated_untrusted(raw, number):
+        if found is not None:
+            raise MalformedError(f"field {number} comes twice")
+        found = body
     return found
+
+
+def cut_field_untrusted(raw: bytes | memoryview, number: int) -> tuple[bytes, memoryview]:
+    """Take one length-delimited field out: return what stands around it, and its content.
+
+    The content is not copied. It is empty when the field is absent; of a field that comes several
+    times it is the last, as protobuf has it for text and bytes, and the others are left out.
+
+    :raises MalformedError: ``raw`` is no message, or has more than a few other fields, or one that
+        is laid out as no encoder does.
+    """
+    view = memoryview(raw)
+    content = view[:0]
+    around: list[memoryview] = []
+    at = 0
+    for each, wire, begin, end in _each_field(view):
+        if each == number and wire == _LENGTH:
+            content = view[begin:end]
+        else:
+            _count_unknown(len(around))
+            around.append(view[at:end])
+        at = end
+    return b"".join(around), content
 
 
 def _count_unknown(count: int) -> int:

@@ -7,7 +7,11 @@ envelope is ``prefix + body``: the prefix (stream type and meta) is fixed for a 
 
 from google.protobuf.message import DecodeError
 
-from aelf_p2p.core.canonical import encode_bytes_field, encode_varint_field
+from aelf_p2p.core.canonical import (
+    cut_field_untrusted,
+    encode_bytes_field,
+    encode_varint_field,
+)
 from aelf_p2p.core.errors import MalformedError
 from aelf_p2p.wire import StreamMessage, StreamType
 
@@ -20,6 +24,9 @@ CLIENT_NAME = "aelf-p2p"
 
 MAX_OVERHEAD_BYTES = 8 * 1024
 """What an envelope may weigh beside its message: ids and meta of real nodes take about 300."""
+
+LARGE_BYTES = 64 * 1024
+"""From here on a message is not copied out of its envelope."""
 
 _MESSAGE_TYPE, _REQUEST_ID, _MESSAGE = 2, 3, 4  # field numbers
 
@@ -61,10 +68,36 @@ def decode_envelope_untrusted(data: bytes) -> StreamMessage:
     Raises MalformedError when it is no StreamMessage, or when ids and meta weigh more than
     ``MAX_OVERHEAD_BYTES``.
     """
+    message = _parse_untrusted(data)
+    _check_overhead(len(data) - len(message.message))
+    return message
+
+
+def split_envelope_untrusted(data: bytes) -> tuple[StreamMessage, bytes | memoryview]:
+    """The same, and the message that is inside.
+
+    That of ``LARGE_BYTES`` or more is a view of ``data``, and is left out of the StreamMessage:
+    protobuf would make two copies of it, which may weigh a hundred megabytes each.
+    """
+    if len(data) >= LARGE_BYTES:
+        try:
+            around, content = cut_field_untrusted(data, _MESSAGE)
+        except MalformedError:
+            pass  # to us; protobuf takes more, and has the last word
+        else:
+            _check_overhead(len(data) - len(content))
+            return _parse_untrusted(around), content
+    message = decode_envelope_untrusted(data)
+    return message, message.message
+
+
+def _parse_untrusted(data: bytes) -> StreamMessage:
     try:
-        message = StreamMessage.FromString(data)
+        return StreamMessage.FromString(data)
     except DecodeError as exc:
         raise MalformedError(f"not a StreamMessage: {exc}") from exc
-    if len(data) - len(message.message) > MAX_OVERHEAD_BYTES:
+
+
+def _check_overhead(size: int) -> None:
+    if size > MAX_OVERHEAD_BYTES:
         raise MalformedError("a StreamMessage whose ids and meta are over 8 KiB")
-    return message

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.canonical import encode_message_field, field_untrusted
+from aelf_p2p.core.canonical import encode_message_field, field_view_untrusted
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import HandlerError, MalformedError
 from aelf_p2p.core.transaction import Transaction
@@ -77,18 +77,18 @@ def encode_nodes_request(max_count: int) -> bytes:
     return NodesRequest(max_count=max_count).SerializeToString()
 
 
-def parse_block_reply_in_steps_untrusted(reply: bytes) -> Iterator[Block | None]:
+def parse_block_reply_in_steps_untrusted(reply: bytes | memoryview) -> Iterator[Block | None]:
     """The block of a BlockReply in steps, of which a large one has several: None, and last the
     block. None alone when the reply holds none.
 
     Raises MalformedError, and HandlerError with the peer's own words when it answers an error.
     """
-    raw = field_untrusted(reply, 2)
+    raw = field_view_untrusted(reply, 2)
     if raw is not None:
         yield from Block.parse_in_steps_untrusted(raw)
         return
     try:
-        error = BlockReply.FromString(reply).error
+        error = BlockReply.FromString(bytes(reply)).error
     except DecodeError as exc:
         raise MalformedError(f"not a BlockReply: {exc}") from exc
     if error:
@@ -96,13 +96,13 @@ def parse_block_reply_in_steps_untrusted(reply: bytes) -> Iterator[Block | None]
     yield None
 
 
-def parse_node_list_untrusted(reply: bytes, max_count: int) -> list[NodeRecord]:
+def parse_node_list_untrusted(reply: bytes | memoryview, max_count: int) -> list[NodeRecord]:
     """The well-formed ones among the first ``max_count`` nodes of a NodeList.
 
     A node is left out when its endpoint is malformed or its key is longer than any.
     """
     try:
-        message = NodeList.FromString(reply)
+        message = NodeList.FromString(bytes(reply))
     except DecodeError as exc:
         raise MalformedError(f"not a NodeList: {exc}") from exc
     records: list[NodeRecord] = []

@@ -26,10 +26,10 @@ class StreamRequest(NamedTuple):
     message: bytes
 
     @classmethod
-    def of(cls, message: StreamMessage) -> Self:
-        """That of a parsed message."""
-        head = envelope_body(message.message_type, message.request_id)
-        return cls(message.message_type, head, message.message)
+    def of(cls, envelope: StreamMessage, message: bytes) -> Self:
+        """That of a parsed envelope, with the message that was inside."""
+        head = envelope_body(envelope.message_type, envelope.request_id)
+        return cls(envelope.message_type, head, message)
 
     def reply_body(self, reply: bytes) -> bytes:
         """The part of the reply's envelope that its session does not fix."""

@@ -110,7 +110,9 @@ class ConnectedPeer(ABC):
     # --- what a kind adds ---
 
     @abstractmethod
-    async def _request(self, message_type: int, request: bytes, timeout_s: float) -> bytes:
+    async def _request(
+        self, message_type: int, request: bytes, timeout_s: float
+    ) -> bytes | memoryview:
         """One request, of this type on a stream, and its reply. Raises NetworkError."""
 
     @abstractmethod

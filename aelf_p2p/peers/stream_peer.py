@@ -44,9 +44,9 @@ class _Waiter:
     """What waits for the reply to one of our requests."""
 
     done: trio.Event = field(default_factory=trio.Event)
-    reply: bytes | None = None
+    reply: bytes | memoryview | None = None
 
-    def resolve(self, reply: bytes) -> None:
+    def resolve(self, reply: bytes | memoryview) -> None:
         self.reply = reply
         self.done.set()
 
@@ -124,9 +124,13 @@ class StreamPeer(ConnectedPeer):
     async def _receive(self) -> None:
         try:
             messages = self._early or await self._stream.receive_many()
+            self._early = []
             while messages:
                 self.heard()
                 await self._session.take_untrusted(messages)
+                # Else a reply of a hundred megabytes would be kept while it is parsed, or until
+                # something else comes.
+                del messages
                 messages = await self._stream.receive_many()
         except CallFailedError as exc:
             # A message over the limit: no server has a reason to end a stream with this status.
@@ -164,7 +168,9 @@ class StreamPeer(ConnectedPeer):
 
     # --- requests ---
 
-    async def _request(self, message_type: int, request: bytes, timeout_s: float) -> bytes:
+    async def _request(
+        self, message_type: int, request: bytes, timeout_s: float
+    ) -> bytes | memoryview:
         """One request and its reply. Raises NetworkError."""
         if self.close_reason is not None:
             raise NotConnectedError(f"{self.info} is closed: {self.close_reason.value}")
@@ -208,13 +214,14 @@ class StreamPeer(ConnectedPeer):
             if waiter.reply is not None and not self._awaited_blocks:
                 self._stream.limit_messages(max_unasked_bytes(self._options))
 
-    def _match_reply(self, reply: StreamMessage, data: bytes) -> bool:
-        """Give a reply, of these bytes, to what waits for it; False when nothing does."""
+    def _match_reply(self, reply: StreamMessage, message: bytes | memoryview, data: bytes) -> bool:
+        """Give a reply's message to what waits for it; False when nothing does. All of the reply
+        is in ``data``."""
         request_id, message_type = reply.request_id, reply.message_type
         if self._outbox.acknowledge(request_id, message_type, data):
             return True
         waiter = self._pending.match(request_id, message_type)
         if waiter is None:
             return False
-        waiter.resolve(reply.message)
+        waiter.resolve(message)
         return True

@@ -14,7 +14,7 @@ from aelf_p2p.contracts import Peer, SessionHandler
 from aelf_p2p.core.envelope import (
     META_PUBLIC_KEY,
     META_SESSION_ID,
-    decode_envelope_untrusted,
+    split_envelope_untrusted,
 )
 from aelf_p2p.core.errors import (
     AelfP2PError,
@@ -69,7 +69,7 @@ class StreamSession:
         send_nowait: Callable[[bytes], None],
         is_full: Callable[[], bool],
         acknowledge_many: Callable[[Sequence[bytes], int], int],
-        match_reply: Callable[[StreamMessage, bytes], bool],
+        match_reply: Callable[[StreamMessage, bytes | memoryview, bytes], bool],
         confirm: Callable[[], None],
     ) -> None:
         self.ignored: Counter[str] = Counter()
@@ -146,16 +146,18 @@ class StreamSession:
     def _take_parsed_untrusted(self, data: bytes) -> StreamRequest | None:
         """An authentic request that is still to be taken; None when the message was none, or is
         done with. Raises MalformedError, ProtocolViolationError."""
-        message = decode_envelope_untrusted(data)
-        stream_type = message.stream_type
+        envelope, message = split_envelope_untrusted(data)
+        stream_type = envelope.stream_type
         if stream_type == _REPLY:
-            if not self._match_reply(message, data):
+            if not self._match_reply(envelope, message, data):
                 self._ignore("reply to nothing")
         elif stream_type == _REQUEST:
-            if self._is_authentic(message):
-                if message.message_type not in _NO_SESSION:  # what is learned has shown it
-                    self._layout = RequestLayout.learn(data, message)
-                return StreamRequest.of(message)
+            if self._is_authentic(envelope):
+                if isinstance(message, memoryview):
+                    return StreamRequest.of(envelope, bytes(message))
+                if envelope.message_type not in _NO_SESSION:  # what is learned has shown it
+                    self._layout = RequestLayout.learn(data, envelope)
+                return StreamRequest.of(envelope, message)
         else:
             self._ignore("unknown stream type")
         return None

@@ -21,7 +21,9 @@ from aelf_p2p.core.block import BLOCK_HEADER_SPEC, Block, BlockHeader, parse_blo
 from aelf_p2p.core.canonical import (
     HANDSHAKE_DATA_SPEC,
     INT64,
+    MAX_UNKNOWN_FIELDS,
     MessageSpec,
+    cut_field_untrusted,
     encode_bytes_field,
     encode_hash_field,
     encode_message_field,
@@ -30,6 +32,7 @@ from aelf_p2p.core.canonical import (
     encode_varint,
     encode_varint_field,
     field_untrusted,
+    field_view_untrusted,
     repeated_untrusted,
     walk_untrusted,
 )
@@ -413,10 +416,34 @@ def test_a_field_is_taken_as_it_was_received() -> None:
     assert field_untrusted(b"\x0a\x00", 1) == b""
 
 
-@pytest.mark.parametrize("raw", [b"\x0a\x01a\x0a\x01a", b"\x0a\x00\x0a\x00", b"\x0a\x02a", b"\x0b"])
-def test_a_field_that_comes_twice_or_in_no_message_is_malformed(raw: bytes) -> None:
-    with pytest.raises(MalformedError):
-        field_untrusted(raw, 1)
+def test_a_view_of_a_field_copies_nothing() -> None:
+    raw = b"\x12\x01s\x0a\x03abc"
+    view = field_view_untrusted(raw, 1)
+    assert view is not None
+    assert (view.obj, bytes(view)) == (raw, b"abc")
+    assert field_view_untrusted(raw, 3) is None
+
+
+def cut(raw: bytes, number: int) -> tuple[bytes, bytes]:
+    around, content = cut_field_untrusted(raw, number)
+    assert content.obj is raw
+    return around, bytes(content)
+
+
+def test_a_field_is_cut_out_of_what_stands_around_it() -> None:
+    before, behind = b"\x10\x01\x1d1234", b"\x0a\x01b\x20\x05"
+    # A number 4 of another wire type is another field.
+    assert cut(before + b"\x22\x03abc" + behind, 4) == (before + behind, b"abc")
+    assert cut(before, 4) == (before, b"")
+    assert cut(b"", 4) == (b"", b"")
+
+
+def test_of_a_field_that_comes_several_times_the_last_is_cut() -> None:
+    assert cut(b"\x22\x01a\x10\x01\x22\x02bc\x22\x00", 4) == (b"\x10\x01", b"")
+    others = b"\x10\x01" * MAX_UNKNOWN_FIELDS
+    assert cut(b"\x22\x01a" * 1000 + others, 4) == (others, b"a")
+    with pytest.raises(MalformedError, match="nobody asked for"):
+        cut(others + b"\x10\x01", 4)
 
 
 def test_repeated_fields_are_slices_of_the_input_and_come_lazily() -> None:
@@ -441,6 +468,7 @@ WALKS: list[Callable[[bytes], object]] = [
     lambda raw: walk_untrusted(raw, BLOCK_HEADER_SPEC),
     lambda raw: walk_untrusted(raw, HANDSHAKE_DATA_SPEC),
     lambda raw: field_untrusted(raw, 1),
+    lambda raw: cut_field_untrusted(raw, 1),
     lambda raw: list(repeated_untrusted(raw, 1, 2)),
     transaction.Transaction.parse_untrusted,
     BlockHeader.parse_untrusted,

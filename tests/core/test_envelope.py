@@ -1,17 +1,22 @@
 """The stream's envelope: prefix and body together are what protobuf reads as a StreamMessage."""
 
+from collections.abc import Callable
+
 import peer_service_pb2
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from aelf_p2p.core.canonical import encode_message_field, encode_varint_field
 from aelf_p2p.core.envelope import (
+    LARGE_BYTES,
     MAX_OVERHEAD_BYTES,
     decode_envelope_untrusted,
     envelope_body,
     reply_prefix,
     request_prefix,
+    split_envelope_untrusted,
 )
 from aelf_p2p.core.errors import MalformedError
 from aelf_p2p.wire import StreamMessage
@@ -170,3 +175,112 @@ def test_what_is_hidden_in_unknown_or_repeated_fields_weighs_too() -> None:
         assert StreamMessage.FromString(data).message == b"z"
         with pytest.raises(MalformedError, match="8 KiB"):
             decode_envelope_untrusted(data)
+
+
+# --- large messages, which are not copied ---------------------------------------------------------
+
+NUMBERS = st.integers(1, 6)
+LARGE = st.integers(LARGE_BYTES - 20, LARGE_BYTES + 20).map(
+    lambda size: encode_message_field(4, b"m" * size)
+)
+PLAIN_FIELDS = st.one_of(
+    st.builds(encode_varint_field, NUMBERS, st.integers(-(1 << 63), (1 << 64) - 1)),
+    st.builds(encode_message_field, NUMBERS, st.binary(max_size=40)),
+    st.builds(encode_message_field, NUMBERS, texts.map(str.encode)),
+    st.dictionaries(texts, texts, min_size=1, max_size=2).map(
+        lambda meta: PlainStreamMessage(meta=meta).SerializeToString()
+    ),
+)
+ODD_FIELDS = st.sampled_from(
+    [
+        b"\xa2\x00\x01a",  # message, its tag longer than it need be
+        b"\x22\x81\x00a",  # its length
+        b"\x10\x85\x00",  # message_type 5
+        b"\x25abcd",  # number 4, fixed32
+        b"\x21abcdefgh",  # number 4, fixed64
+        b"\x23\x24",  # number 4, a group
+        b"\x33\x08\x01\x34",  # another group
+        b"\x1a\x01\xff",  # a request id that is not UTF-8
+        b"\x2a\x04\x0a\x02k",  # an entry of meta that is cut short
+        b"\x20",  # cut short
+        b"\x22\x7f",
+        b"\x00\x01",  # no field has the number 0
+        b"\xfa\xff\xff\xff\x0f\x01a",  # the highest number
+        b"\x82\x80\x80\x80\x10\x01a",  # and one above
+    ]
+)
+
+
+def outcome(
+    split: Callable[[bytes], tuple[StreamMessage, bytes | memoryview]], data: bytes
+) -> tuple[StreamMessage, bytes] | type[MalformedError]:
+    """What is in an envelope, the message apart."""
+    try:
+        envelope, message = split(data)
+    except MalformedError:
+        return MalformedError
+    rest = StreamMessage()
+    rest.CopyFrom(envelope)
+    rest.ClearField("message")
+    return rest, bytes(message)
+
+
+def parsed(data: bytes) -> tuple[StreamMessage, bytes]:
+    envelope = decode_envelope_untrusted(data)
+    return envelope, envelope.message
+
+
+@given(
+    st.lists(PLAIN_FIELDS, max_size=4),
+    st.lists(LARGE, min_size=1, max_size=2),
+    st.lists(PLAIN_FIELDS | ODD_FIELDS, max_size=3),
+)
+@example([], [], [])
+def test_a_large_message_is_split_as_it_would_be_parsed(
+    before: list[bytes], large: list[bytes], behind: list[bytes]
+) -> None:
+    data = b"".join(before + large + behind)
+    assert outcome(split_envelope_untrusted, data) == outcome(parsed, data)
+    data = b"".join(behind + large + before)
+    assert outcome(split_envelope_untrusted, data) == outcome(parsed, data)
+
+
+@given(st.lists(PLAIN_FIELDS | ODD_FIELDS, max_size=4))
+def test_a_small_message_is_split_as_it_is_parsed(fields: list[bytes]) -> None:
+    data = b"".join(fields)
+    assert outcome(split_envelope_untrusted, data) == outcome(parsed, data)
+
+
+def test_a_large_message_is_not_copied() -> None:
+    large = bytes(LARGE_BYTES)
+    data = reply_prefix(SESSION) + envelope_body(6, "1_a", large)
+    envelope, message = split_envelope_untrusted(data)
+    assert isinstance(message, memoryview)
+    assert message.obj is data
+    assert message == large
+    assert envelope == decode_envelope_untrusted(reply_prefix(SESSION) + envelope_body(6, "1_a"))
+
+
+def test_a_small_message_is_all_there() -> None:
+    data = reply_prefix(SESSION) + envelope_body(6, "1_a", b"small")
+    assert split_envelope_untrusted(data) == (decode_envelope_untrusted(data), b"small")
+
+
+@pytest.mark.parametrize("where", ["request id", "meta"])
+def test_ids_and_meta_of_a_large_message_weigh_at_most_8_kib(where: str) -> None:
+    large = bytes(LARGE_BYTES)
+    # A text stands behind a tag and two bytes of length, an entry of meta behind a key besides.
+    around = 3 if where == "request id" else 9
+    around += len(encode_message_field(4, large)) - len(large)
+
+    def message(size: int) -> bytes:
+        text = "x" * size
+        if where == "meta":
+            return StreamMessage(message=large, meta={"k": text}).SerializeToString()
+        return StreamMessage(message=large, request_id=text).SerializeToString()
+
+    fits = MAX_OVERHEAD_BYTES - around
+    assert len(message(fits)) == LARGE_BYTES + MAX_OVERHEAD_BYTES
+    assert split_envelope_untrusted(message(fits))[1] == large
+    with pytest.raises(MalformedError, match="8 KiB"):
+        split_envelope_untrusted(message(fits + 1))

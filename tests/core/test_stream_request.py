@@ -34,6 +34,10 @@ def encode(
     return own.SerializeToString(deterministic=True)
 
 
+def request_of(parsed: StreamMessage) -> StreamRequest:
+    return StreamRequest.of(parsed, parsed.message)
+
+
 def learned(layout: str) -> RequestLayout:
     data = encode(layout, 9, "1700000000000_first", b"first")
     found = RequestLayout.learn(data, StreamMessage.FromString(data))
@@ -49,7 +53,7 @@ def test_what_is_cut_is_what_would_be_parsed(
     cut = learned(layout).cut(data)
     usual = request_id.isascii() and 0 < len(request_id) < 128 and 0 < message_type < 128
     if usual and 0 < len(message) < 16 * 1024:
-        assert cut == StreamRequest.of(StreamMessage.FromString(data))
+        assert cut == request_of(StreamMessage.FromString(data))
     else:
         assert cut is None
 
@@ -77,7 +81,7 @@ def test_bytes_that_are_changed_are_parsed_alike_or_not_cut(
         return
     if cut is not None:
         assert (cut.message_type, cut.message) == (parsed.message_type, parsed.message)
-        assert cut.reply_body(b"") == StreamRequest.of(parsed).reply_body(b"")
+        assert cut.reply_body(b"") == request_of(parsed).reply_body(b"")
         assert (parsed.stream_type, dict(parsed.meta)) == (StreamType.REQUEST, META)
 
 
@@ -127,4 +131,4 @@ def test_learning_never_fails_and_cuts_what_it_learned_from(
     data = encode(layout, message_type, request_id, message, meta)
     parsed = StreamMessage.FromString(data)
     found = RequestLayout.learn(data, parsed)
-    assert found is None or found.cut(data) in (None, StreamRequest.of(parsed))
+    assert found is None or found.cut(data) in (None, request_of(parsed))

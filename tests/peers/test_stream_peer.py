@@ -6,6 +6,7 @@ virtual.
 
 import logging
 import re
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from network_types_pb2 import (
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.broadcast import BroadcastKind, DropReason
 from aelf_p2p.core.endpoint import Endpoint
+from aelf_p2p.core.envelope import LARGE_BYTES
 from aelf_p2p.core.errors import (
     CallFailedError,
     FullBufferError,
@@ -223,6 +225,47 @@ async def test_blocks_come_byte_for_byte(autojump_clock: trio.abc.Clock) -> None
             await idle()
             assert isinstance(outcome.result, list)
             assert [block.encode() for block in outcome.result] == [RAW_97] * count
+
+
+async def test_large_replies_come_byte_for_byte(autojump_clock: trio.abc.Clock) -> None:
+    count = LARGE_BYTES // len(RAW_97) + 1
+    async with open_pair() as pair:
+        outcome = start(pair, lambda peer: peer.request_blocks(HASH, count))
+        await pair.side.reply(await pair.side.receive(), block_list(*[RAW_97] * count))
+        await idle()
+        assert isinstance(outcome.result, list)
+        assert [block.encode() for block in outcome.result] == [RAW_97] * count
+        outcome = start(pair, ASK[REQUEST_BLOCK][0])
+        await pair.side.reply(await pair.side.receive(), block_reply(error="e" * LARGE_BYTES))
+        await idle()
+        assert isinstance(outcome.error, HandlerError)
+
+
+class Read(list[bytes]):
+    """What a read gave; one can see whether it is still held."""
+
+
+async def test_what_was_read_is_let_go_before_the_next_read(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, side, _ = make_peer()
+    receive_many = side.peer_end.receive_many
+    reads: list[weakref.ref[Read]] = []
+
+    async def receive() -> list[bytes]:
+        assert [read() for read in reads] == [None] * len(reads)
+        messages = Read(await receive_many())
+        reads.append(weakref.ref(messages))
+        return messages
+
+    monkeypatch.setattr(side.peer_end, "receive_many", receive)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.run)
+        for _ in range(3):
+            await side.request(PING)
+            await idle()
+        assert len(reads) == 3
+        nursery.cancel_scope.cancel()
 
 
 async def test_nodes(autojump_clock: trio.abc.Clock) -> None:

@@ -419,7 +419,7 @@ async def test_what_is_read_after_a_close_does_not_count() -> None:
         send_nowait=posted.append,
         is_full=lambda: False,
         acknowledge_many=lambda messages, begin: 0,
-        match_reply=lambda reply, data: False,
+        match_reply=lambda reply, message, data: False,
         confirm=peer.confirmed_by_peer,
     )
     await session.take_untrusted([transaction])
