@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from aelf_p2p.core.broadcast import BroadcastItem
+from aelf_p2p.core.envelope import MAX_OVERHEAD_BYTES
 
 
 @dataclass(slots=True)
@@ -102,9 +103,13 @@ class AckWindow:
         return self._take_oldest(count)
 
     def learn(self, item: BroadcastItem, reply: bytes) -> None:
-        """How this peer lays out a reply, by the bytes of one that was parsed."""
+        """How this peer lays out a reply, by the bytes of one that was parsed.
+
+        Not of one that brings more than an acknowledgement needs: it would be kept.
+        """
         before, found, behind = reply.partition(item.acknowledgement)
-        self._around = (before, behind) if found else None
+        is_small = len(before) + len(behind) <= MAX_OVERHEAD_BYTES
+        self._around = (before, behind) if found and is_small else None
 
     def expire(self, now: float) -> list[BroadcastItem]:
         """Take out what has been unanswered for too long."""

@@ -243,6 +243,17 @@ def test_an_unparsed_reply_says_nothing_before_a_layout_is_learned() -> None:
     assert window.acknowledge(item.request_id, item.kind.value) is item
 
 
+@pytest.mark.parametrize(("size", "is_learned"), [(8000, True), (8192, False)])
+def test_a_large_reply_is_not_kept_as_a_layout(size: int, is_learned: bool) -> None:
+    """The message of a reply to a broadcast should be empty; a megabyte of it would be held."""
+    message = StreamMessage(message=bytes(size)).SerializeToString()
+    window, item = AckWindow(MAX_ITEMS, MAX_BYTES, TTL), make()
+    window.push([item], 0)
+    window.learn(LEARNED_FROM, encode_reply(LEARNED_FROM, "c#") + message)
+    taken = window.acknowledge_many([encode_reply(item, "c#") + message])
+    assert taken == ([item] if is_learned else [])
+
+
 def test_an_empty_window_takes_no_unparsed_reply() -> None:
     window = AckWindow(MAX_ITEMS, MAX_BYTES, TTL)
     window.learn(LEARNED_FROM, encode_reply(LEARNED_FROM, "c#"))
