@@ -23,6 +23,7 @@ from network_types_pb2 import (
 from aelf_p2p.core.announcements import Announcement
 from aelf_p2p.core.announcements import LibAnnouncement as OurLibAnnouncement
 from aelf_p2p.core.block import TRANSACTIONS_A_STEP, Block
+from aelf_p2p.core.envelope import LARGE_BYTES
 from aelf_p2p.core.errors import MalformedError, StoreError
 from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.options import NetworkOptions
@@ -499,6 +500,28 @@ async def test_a_broadcast_over_the_limit_of_its_kind_is_not_looked_at(
         await pair.side.request(message_type, bytes(most))
         await assert_unanswered(pair)
         assert pair.ignored == {"oversized message": 1, "malformed broadcast": 1}
+
+
+async def test_large_broadcasts_come_byte_for_byte_among_small_ones(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    small = VECTORS.transactions[0].raw
+    large = Transaction.build(
+        from_address=bytes(32),
+        to_address=bytes(32),
+        method_name="Transfer",
+        params=bytes(2 * LARGE_BYTES),
+    ).raw
+    async with open_pair() as pair:
+        for raw in (small, large, small, large, small):
+            request_id = await pair.side.request(TRANSACTION_BROADCAST, raw)
+            reply = await pair.side.receive()
+            assert (reply.stream_type, reply.request_id) == (REPLY, request_id)
+            [content] = pair.handler.contents
+            assert isinstance(content, Transaction)
+            assert content.raw == raw
+            pair.handler.contents.clear()
+        assert pair.ignored == {}
 
 
 # --- replies that are wrong -----------------------------------------------------------------------
