@@ -16,6 +16,9 @@ from aelf_p2p.transports.net.eager_stream import EagerStream
 RECEIVE_BYTES: Final = 64 * 1024
 """Of ciphertext at once, and what one ``receive_some`` gives unless it is told otherwise."""
 
+_NOTHING: Final = memoryview(b"")
+_PIECE_BYTES: Final = 16 * 1024  # a record: OpenSSL's buffers stay as large as they ever were
+
 
 class TlsStream(trio.abc.HalfCloseableStream):
     """One side of a connection. One task sends and one receives at a time.
@@ -38,6 +41,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._ssl = context.wrap_bio(
             self._incoming, self._outgoing, server_side, server_hostname=server_hostname
         )
+        self._waiting = _NOTHING  # came over the socket, and OpenSSL has not seen it
         self._ended = False  # the other side has said that nothing follows
         self._failure: ssl.SSLError | None = None
 
@@ -45,7 +49,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """Shake hands; must come first. Raises trio.BrokenResourceError, whose cause tells why."""
         while not self._shake_hands():
             await self._send_outgoing()
-            self._incoming_from(await self.socket_stream.receive_some(RECEIVE_BYTES))
+            self._take(await self.socket_stream.receive_some(RECEIVE_BYTES))
         if self._failure is None:
             await self._send_outgoing()
             return
@@ -67,13 +71,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     def send_nowait(self, data: bytes) -> bool:
         """See ``SendsNowait``."""
-        self._encrypt(data)
-        return self.socket_stream.send_nowait(self._outgoing.read())
+        return self.socket_stream.send_nowait(self._encrypt(data))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it. When that is cancelled, nothing more can be sent."""
-        self._encrypt(data)
-        await self._send_outgoing()
+        await self.socket_stream.send_all(self._encrypt(data))
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until ``send_all`` might not have to wait."""
@@ -91,7 +93,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
             if self._ended:
                 await trio.lowlevel.checkpoint()
                 break
-            self._incoming_from(await self.socket_stream.receive_some(RECEIVE_BYTES))
+            self._take(await self.socket_stream.receive_some(RECEIVE_BYTES))
             data = self._decrypt(most)
         return data
 
@@ -107,25 +109,34 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     def _shake_hands(self) -> bool:
         """Whether the handshake is over, well or not."""
-        try:
-            self._ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        except ssl.SSLError as exc:
-            self._failure = exc
-        return True
+        while True:
+            try:
+                self._ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                if not self._waiting:
+                    return False
+                self._feed()
+                continue
+            except ssl.SSLError as exc:
+                self._failure = exc
+            return True
 
-    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> bytes:
+        """What goes over the socket: what OpenSSL has to say by itself, too."""
         rest = memoryview(data)
+        records: list[bytes] = []
         try:
             while rest:
-                rest = rest[self._ssl.write(rest) :]
+                rest = rest[self._ssl.write(rest[:_PIECE_BYTES]) :]
+                records.append(self._outgoing.read())
         except ssl.SSLError as exc:
             raise trio.BrokenResourceError("TLS broke") from exc
+        return b"".join(records)
 
-    def _incoming_from(self, ciphertext: bytes | bytearray) -> None:
+    def _take(self, ciphertext: bytes | bytearray) -> None:
+        """What came over the socket; empty at its end."""
         if ciphertext:
-            self._incoming.write(ciphertext)
+            self._waiting = memoryview(ciphertext)
         else:
             self._incoming.write_eof()
 
@@ -135,19 +146,29 @@ class TlsStream(trio.abc.HalfCloseableStream):
         pieces: list[bytes] = []
         try:
             while most > 0:
-                piece = self._ssl.read(most)
+                try:
+                    piece = self._ssl.read(most)
+                except ssl.SSLWantReadError:
+                    if not self._waiting:
+                        break
+                    self._feed()
+                    continue
                 if not piece:
                     self._ended = True
                     break
                 pieces.append(piece)
                 most -= len(piece)
-        except ssl.SSLWantReadError:
-            pass
         except ssl.SSLEOFError:  # no more comes, and no goodbye came
             self._ended = True
         except ssl.SSLError as exc:
             self._failure = exc
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _feed(self) -> None:
+        """Give OpenSSL some of what came."""
+        self._incoming.write(self._waiting[:_PIECE_BYTES])
+        # Even an empty view would keep all that it is a view of.
+        self._waiting = self._waiting[_PIECE_BYTES:] or _NOTHING
 
     async def _send_outgoing(self) -> None:
         """What OpenSSL wants sent: our records, and what it has to say by itself."""
