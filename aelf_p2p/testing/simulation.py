@@ -13,9 +13,10 @@ randomness are the simulation's. With :func:`aelf_p2p.testing.determinism.run_de
 same seed gives the same ``trace``, event by event.
 """
 
+import gc
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -231,6 +232,21 @@ class Simulation:
         return [place for place in self.nodes if place.node and place.height < height]
 
 
+_COLLECTION_THRESHOLDS = 100_000, 50, 100  # Python's own are 700, 10, 10
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """A thousand nodes are millions of objects that stay: at Python's own pace its collector would
+    look through them for half of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(*_COLLECTION_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 @asynccontextmanager
 async def open_simulation(
     count: int,
@@ -246,7 +262,7 @@ async def open_simulation(
     wall is off, to either side. ``options`` are those of all nodes; without them discovery dials
     names, since hosts are nothing else here.
     """
-    with single_error_as_itself():
+    with single_error_as_itself(), _seldom_collected():
         async with trio.open_nursery() as nursery:
             network = Simulation(
                 count,
