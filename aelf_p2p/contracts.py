@@ -86,7 +86,10 @@ class MessageStream(Protocol):
 
 
 class RpcChannel(Protocol):
-    """A dialed connection, open while the block that dialed it runs."""
+    """A dialed connection, open while the block that dialed it runs.
+
+    Leaving the block ends every wait on it, other tasks' too, with ClosedByUsError.
+    """
 
     @property
     def is_open(self) -> bool:
@@ -129,7 +132,8 @@ class IncomingCall:
     method: Method
     metadata: Metadata = field(repr=False)  # it may hold a session id
     caller: Endpoint
-    """Host and source port, as the transport sees them."""
+    """The connection's other end as the transport sees it, host and port: the same for all calls of
+    a channel, and no other channel's while it lasts. Bans and limits count its host."""
     stream: MessageStream
     certificate_hash: bytes | None = None
     """SHA-256 of our certificate (DER) that the caller was shown; None without TLS."""

@@ -6,6 +6,7 @@ from functools import partial
 import trio
 
 from aelf_p2p.contracts import IncomingCall
+from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import (
     ConnectionLostError,
     DeadlineExceededError,
@@ -209,6 +210,28 @@ async def wait_draining_tells_of_a_stop(net: Net) -> None:
         await told.wait()
 
 
+@proves("all calls of a channel come from one caller, whom no other channel has meanwhile")
+async def all_calls_of_a_channel_have_one_caller(net: Net) -> None:
+    callers: list[Endpoint] = []
+
+    async def handle(call: IncomingCall) -> None:
+        callers.append(call.caller)
+        await echo(call)
+
+    async with (
+        net.listening(handle) as listening,
+        net.dial(listening.endpoint) as one,
+        net.dial(listening.endpoint) as other,
+    ):
+        for channel in one, other, one, other:
+            await channel.call(PING, b"", metadata={}, timeout_s=PATIENT_S)
+    check(callers[::2] == [callers[0]] * 2, f"one channel's calls came from {callers[::2]}")
+    check(callers[1::2] == [callers[1]] * 2, f"one channel's calls came from {callers[1::2]}")
+    check(callers[0] != callers[1], f"two channels have the caller {callers[0]}")
+    hosts = {caller.host for caller in callers}
+    check(hosts == {net.fixture.client_host}, f"they came from {hosts}")
+
+
 CASES = (
     port_zero_is_any_free_port,
     a_taken_port_is_misuse,
@@ -220,4 +243,5 @@ CASES = (
     is_open_tells_whether_calls_can_be_made,
     wait_draining_tells_of_a_stop,
     connections_are_independent,
+    all_calls_of_a_channel_have_one_caller,
 )
