@@ -8,7 +8,7 @@ frames that mean nothing; both are limited here. Source: RFC 9113 §4.1, §6.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hyperframe.exceptions import HyperframeError
+from hyperframe import exceptions
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -170,7 +170,9 @@ def _parse_goaway_untrusted(data: bytes) -> GoAwayFrame:
     try:
         frame, _ = GoAwayFrame.parse_frame_header(memoryview(data[:_HEADER_BYTES]))
         frame.parse_body(memoryview(data[_HEADER_BYTES:]))
-    except HyperframeError as exc:
+    except (
+        exceptions.HyperframeError
+    ) as exc:  # one beside an old h2 does not have it, nor gets here
         raise MalformedError(f"a malformed GOAWAY: {exc}") from exc
     if not isinstance(frame, GoAwayFrame):
         raise MalformedError("a malformed GOAWAY")
