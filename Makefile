@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo test test-newest test-lowest lint types bench bench-rivals proto check-proto clean
+.PHONY: help demo test test-newest test-lowest test-purerpc lint types bench bench-rivals proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,7 @@ demo: .venv/installed ## run a network of seven nodes on this machine; DEMO="--h
 
 test: ## run all tests, on the newest and on the lowest dependencies at the same time
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-newest test-lowest
+	$(MAKE) --no-print-directory test-purerpc
 
 test-newest: .venv/installed-test ## run them on the newest dependencies; core has to be covered
 	.venv/bin/python -m coverage run -m pytest tests/core
@@ -31,6 +32,14 @@ test-newest: .venv/installed-test ## run them on the newest dependencies; core h
 
 test-lowest: .venv-lowest/installed-test ## run them on the lowest dependencies
 	.venv-lowest/bin/python -m pytest
+
+# purerpc needs an h2 that our grpc transport refuses, so its tests talk to it across environments.
+test-purerpc: export AELF_P2P_GRPC_PYTHON = $(CURDIR)/.venv/bin/python
+test-purerpc: .venv/installed-test .venv-purerpc/installed-test .venv-purerpc-lowest/installed-test ## run those of the purerpc transport
+	.venv-purerpc/bin/python -m pytest tests/transports/purerpc
+	.venv-purerpc/bin/python -m pytest -p tests.transports.purerpc.in_place_of_grpc \
+		tests/wire_foreign tests/node/test_matrix.py
+	.venv-purerpc-lowest/bin/python -m pytest tests/transports/purerpc
 
 lint: .venv/installed-lint ## check style and formatting
 	.venv/bin/ruff check
@@ -59,7 +68,8 @@ check-proto: .venv-proto/installed ## fail when the generated code is not what t
 	diff -ru -x __pycache__ -x '*.proto' tests/foreign .venv-proto/check/foreign
 
 clean: ## remove environments, caches and build results
-	rm -rf .venv .venv-lowest .venv-proto .venv-bench-purerpc .venv-bench-libp2p build dist *.egg-info .coverage .hypothesis
+	rm -rf .venv .venv-lowest .venv-purerpc .venv-purerpc-lowest .venv-proto .venv-bench-purerpc .venv-bench-libp2p
+	rm -rf build dist *.egg-info .coverage .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find aelf_p2p tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -72,6 +82,7 @@ endef
 # --- environments: the stamp is newer than what was installed from ---------------------------------
 
 .venv/bin/python .venv-lowest/bin/python .venv-proto/bin/python \
+.venv-purerpc/bin/python .venv-purerpc-lowest/bin/python \
 .venv-bench-purerpc/bin/python .venv-bench-libp2p/bin/python:
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found; name one with PYTHON=" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D:/bin=)
@@ -94,6 +105,14 @@ endef
 
 .venv-lowest/installed-test: setup.cfg requirements/lowest.txt | .venv-lowest/bin/python
 	.venv-lowest/bin/python $(PIP_INSTALL) -r requirements/lowest.txt -e '.[test]'
+	@touch $@
+
+.venv-purerpc/installed-test: setup.cfg | .venv-purerpc/bin/python
+	.venv-purerpc/bin/python $(PIP_INSTALL) -e '.[test,purerpc]'
+	@touch $@
+
+.venv-purerpc-lowest/installed-test: setup.cfg requirements/lowest-purerpc.txt | .venv-purerpc-lowest/bin/python
+	.venv-purerpc-lowest/bin/python $(PIP_INSTALL) -r requirements/lowest-purerpc.txt -e '.[test,purerpc]'
 	@touch $@
 
 .venv-proto/installed: Makefile | .venv-proto/bin/python

@@ -88,6 +88,7 @@ from aelf_p2p.services.workers import Workers
 from aelf_p2p.transports.grpc import GrpcTransport
 from aelf_p2p.transports.memory import MemoryHub
 from aelf_p2p.transports.net.limits import Rate, WireLimits
+from aelf_p2p.transports.purerpc import PureRpcTransport
 from aelf_p2p.transports.tcp import TcpTransport
 
 __all__ = [
@@ -156,6 +157,7 @@ __all__ = [
     "PeerStatus",
     "PeerUnstableError",
     "ProtocolViolationError",
+    "PureRpcTransport",
     "Rate",
     "Receipt",
     "ReceiptBook",

@@ -31,12 +31,13 @@ from aelf_p2p.ops.arguments import (
 )
 from aelf_p2p.ops.passwords import add_key
 from aelf_p2p.transports.grpc import GrpcTransport
+from aelf_p2p.transports.purerpc import PureRpcTransport
 from aelf_p2p.transports.tcp import TcpTransport
 
 log = logging.getLogger(__name__)
 
 MOST = 1_000_000_000
-TRANSPORTS = ("grpc", "tcp")
+TRANSPORTS = ("grpc", "tcp", "purerpc")
 
 
 def add_node_options(parser: Options) -> None:
@@ -161,7 +162,8 @@ def add_transport(parser: Options) -> None:
         "--transport",
         choices=TRANSPORTS,
         default="grpc",
-        help="grpc is what AElf's nodes speak; tcp is for networks of this program (grpc)",
+        help="grpc is what AElf's nodes speak; tcp is for networks of this program; purerpc is as "
+        "grpc, by the package of that name, among nodes that you know (grpc)",
     )
     parser.add_argument(
         "--insecure",
@@ -174,6 +176,8 @@ def transport_of(options: argparse.Namespace, network: NetworkOptions) -> Transp
     """The transport that the options name."""
     if options.transport == "tcp":
         return TcpTransport(options=network, tls=not options.insecure)
+    if options.transport == "purerpc":
+        return PureRpcTransport(options=network, insecure=options.insecure)
     return GrpcTransport(options=network, insecure=options.insecure)
 
 

@@ -586,6 +586,11 @@ def test_a_version_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_a_transport_whose_package_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, *EPHEMERAL, "--transport", "purerpc")
+    assert said.startswith("the purerpc transport needs the package purerpc: install aelf-p2p[pure")
+
+
 def test_keys_that_do_not_open(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

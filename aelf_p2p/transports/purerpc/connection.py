@@ -1,0 +1,374 @@
+"""A connection of purerpc's inside a nursery of ours, with an end to every wait.
+
+The calls are those of the other socket transports, ``net.calls``: each has a queue, of which
+purerpc is handed what it can send now, so that a cancelled sender leaves whole messages.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+
+import trio
+
+from aelf_p2p.contracts import Metadata
+from aelf_p2p.core.errors import (
+    CallFailedError,
+    ClosedByUsError,
+    ConnectionLostError,
+    MalformedError,
+    StatusCode,
+    TransportError,
+)
+from aelf_p2p.core.message_sizes import before_trust, max_reply_bytes, max_request_bytes
+from aelf_p2p.core.options import KIB
+from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.transports.net.budgets import ByteBudget
+from aelf_p2p.transports.net.calls import Call
+from aelf_p2p.transports.net.codec import (
+    BytesReceived,
+    CallOpened,
+    CallReset,
+    Draining,
+    Event,
+    ReplyBegan,
+    RequestEnded,
+    StatusReceived,
+    WindowOpened,
+)
+from aelf_p2p.transports.net.connection import Settings
+from aelf_p2p.transports.net.messages import MessageBuffer
+from aelf_p2p.transports.purerpc.binding import Link
+from aelf_p2p.wire.methods import Method
+
+log = logging.getLogger(__name__)
+
+SHARE_BYTES = 16 * KIB
+"""What one call sends before the others have their turn."""
+
+
+class Connection:
+    """One connection, either side. ``run`` is its life; ``shut_down`` ends it politely."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        settings: Settings,
+        is_client: bool,
+        remote: str,
+        scheme: str = "",
+        on_call: Callable[[Call, CallOpened], None] = lambda call, opened: None,
+        on_trust: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.remote = remote
+        """Who is at the other end, for messages."""
+        self.calls: dict[int, Call] = {}
+        self.lost: TransportError | None = None
+        """Why nothing works any more."""
+        self.draining: str | None = None
+        """Why the other side takes no new calls."""
+        self.begun = trio.Event()
+        """Set when calls can be made."""
+        self.ended = trio.Event()
+        """Set when ``lost`` is."""
+        self._stream = stream
+        self._settings = settings
+        self._options = settings.options
+        limits = self._limits = settings.limits
+        self._is_client = is_client
+        self._scheme = scheme
+        self._on_call = on_call
+        self._on_trust = on_trust
+        self._trusting: dict[Call, None] = {}  # calls on which the other side proved who it is
+        self._was_trusted = False
+        self._sending: dict[Call, None] = {}  # calls with something that their windows let out
+        self._leaving = trio.Event()
+        self._closing = trio.lowlevel.ParkingLot()  # what waits for the other side to drain
+        self._scope = trio.CancelScope(shield=True)
+        self._budget = ByteBudget(limits.connection_bytes, settings.held)
+        if not is_client:
+            self._hold_as_stranger()
+        self._link = Link(
+            stream,
+            is_client=is_client,
+            limits=limits,
+            on_event=self._take,
+            on_progress=self._go_on,
+            on_broken=self._broken,
+        )
+
+    # --- its life ---
+
+    async def run(self) -> None:
+        """Read and write until the other side is gone or we shut down; closes the stream.
+
+        Shielded, so that what a cancelled peer says last gets out: its owner must shut it down.
+        """
+        with self._scope:
+            try:
+                with single_error_as_itself():
+                    async with trio.open_nursery() as nursery:
+                        async with self._link:  # leaving it sends what is queued
+                            nursery.start_soon(self._read)
+                            self.begun.set()
+                            await self._leaving.wait()
+                        if self._was_trusted and self.lost is None:
+                            # A socket that is closed with something unread resets the connection,
+                            # and what was sent last is lost.
+                            await self._link.end_sending()
+                            await self.ended.wait()
+                        nursery.cancel_scope.cancel()
+            finally:
+                self.begun.set()
+                self._lose(ClosedByUsError(f"the connection to {self.remote} was closed"))
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(self._stream)
+
+    def shut_down(self, *, deadline: float = math.inf) -> None:
+        """End it: no new calls, and what is queued goes out, in at most ``goodbye_timeout_s``.
+
+        Its task then ends. Never blocks; without effect when it has ended.
+        """
+        if self.lost is None and not self._leaving.is_set():
+            self.drain()
+        self._leave(deadline)
+
+    def drain(self) -> None:
+        """Tell the other side that we take no more calls."""
+        if self.lost is None:
+            self._link.drain()
+
+    async def _read(self) -> None:
+        """Until nothing more comes, or what comes breaks the rules."""
+        try:
+            await self._link.read()
+        except MalformedError as exc:
+            log.debug("%s: dropped: %s", self.remote, exc)
+            self._lose(ConnectionLostError(f"{self.remote} broke the protocol: {exc}"))
+        else:
+            self._lose(ConnectionLostError(f"{self.remote} closed the connection"))
+
+    def _leave(self, deadline: float = math.inf) -> None:
+        end = min(deadline, trio.current_time() + self._limits.goodbye_timeout_s)
+        self._scope.deadline = min(self._scope.deadline, end)
+        self._leaving.set()
+
+    def _broken(self, cause: Exception) -> None:
+        error = ConnectionLostError(f"the connection to {self.remote} broke: {cause}")
+        error.__cause__ = cause
+        self._lose(error)
+
+    def _lose(self, error: TransportError) -> None:
+        """Nothing works any more: whoever waits for anything gets the error."""
+        if self.lost is not None:
+            return
+        self.lost = error
+        for call in list(self.calls.values()):
+            call.fail(error)
+        self.calls.clear()
+        self._sending.clear()
+        self._closing.unpark_all()
+        self.ended.set()
+        self._leave()
+
+    # --- calls ---
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new calls can still be made."""
+        return self.lost is None and self.draining is None and not self._leaving.is_set()
+
+    async def wait_draining(self) -> None:
+        """Wait until the other side takes no new calls. Raises what the connection was lost by."""
+        while self.draining is None:
+            if self.lost is not None:
+                raise self.lost.with_traceback(None)  # it may be raised many times
+            await self._closing.park()
+
+    def open_call(self, method: Method, metadata: Metadata, timeout_s: float | None) -> Call:
+        """A client's. Raises TransportError, MisuseError for metadata that cannot be sent."""
+        if self.lost is not None:
+            raise self.lost.with_traceback(None)  # it may be raised many times
+        if self._leaving.is_set():
+            raise ClosedByUsError(f"the connection to {self.remote} is being closed")
+        if self.draining is not None:
+            raise ConnectionLostError(f"{self.remote} takes no more calls: {self.draining!a}")
+        call_id = self._link.open_call(
+            method, metadata, timeout_s, authority=self.remote, scheme=self._scheme
+        )
+        return self._add_call(call_id, method, max_reply_bytes(method, self._options))
+
+    def leave(self, call: Call, error: TransportError) -> None:
+        """Its user has gone: unless it is over, the other side is told, and ``error`` remains."""
+        if self._forget(call.call_id) is not None:
+            self._link.reset(call.call_id)
+        call.fail(error)
+
+    def _add_call(self, call_id: int, method: Method, limit_bytes: int) -> Call:
+        call = self.calls[call_id] = Call(
+            self,
+            call_id,
+            method,
+            MessageBuffer(self._budget),
+            send_buffer_bytes=self._limits.send_buffer_bytes,
+            limit_bytes=before_trust(method, limit_bytes, self._options),
+            trusted_limit_bytes=limit_bytes,
+        )
+        return call
+
+    def _forget(self, call_id: int) -> Call | None:
+        """It is over by itself; returns it, unless it was left before."""
+        call = self.calls.pop(call_id, None)
+        if call is not None:
+            self._sending.pop(call, None)
+        return call
+
+    # --- what calls ask of their owner ---
+
+    def send_soon(self, call: Call) -> None:
+        """See ``CallOwner``."""
+        if call.call_id in self.calls:
+            self._sending[call] = None
+            self._pump()
+
+    def consumed(self, call: Call, count: int, credit: int) -> None:
+        """See ``CallOwner``."""
+        self._budget.give(count)
+        if credit and self.lost is None:
+            self._link.consumed(call.call_id, credit)
+
+    def refused(self, call: Call, error: CallFailedError) -> None:
+        """See ``CallOwner``. A server's handler is told, and ends the call with that status."""
+        if self._is_client:
+            self.leave(call, error)
+
+    def trust(self, call: Call) -> None:
+        """See ``CallOwner``."""
+        if self.lost is not None:
+            return
+        self._link.trust(call.call_id)
+        if not self._trusting and not self._is_client:
+            self._budget.limit_bytes = self._limits.connection_bytes
+            self._hold_in(self._settings.held)
+            self._on_trust()
+        self._trusting[call] = None
+        self._was_trusted = True
+
+    def distrust(self, call: Call) -> bool:
+        """A call has ended. True when it was the last one that made the other side no stranger."""
+        if call not in self._trusting:
+            return False
+        del self._trusting[call]
+        if self._trusting or self._is_client:
+            return False
+        self._hold_as_stranger()
+        return True
+
+    def _hold_as_stranger(self) -> None:
+        self._budget.limit_bytes = self._limits.stranger_held_bytes
+        self._hold_in(self._settings.held_for_strangers)
+
+    def _hold_in(self, budget: ByteBudget) -> None:
+        if not self._budget.move(budget):
+            self._lose(ConnectionLostError(f"no room for what {self.remote} sends"))
+
+    # --- what comes, and what goes out ---
+
+    def _take(self, event: Event) -> None:
+        if self.lost is not None:  # by what came before it in the same read
+            return
+        match event:
+            case BytesReceived(call_id, data, credit):
+                self._take_bytes(call_id, data, credit)
+            case CallOpened():
+                limit = max_request_bytes(event.method, self._options)
+                call = self._add_call(event.call_id, event.method, limit)
+                call.inbox.encoding = event.encoding
+                self._on_call(call, event)
+            case Draining(last_call_id, why):
+                self._take_draining(last_call_id, why)
+            case _ if event.call_id in self.calls:
+                self._take_of_call(self.calls[event.call_id], event)
+
+    def _take_of_call(self, call: Call, event: Event) -> None:
+        match event:
+            case WindowOpened():
+                if call.queue or call.our_end:
+                    self._sending[call] = None
+            case ReplyBegan(_, encoding):
+                call.inbox.encoding = encoding
+            case RequestEnded():
+                call.they_ended(StatusCode.OK, "")
+            case StatusReceived(_, code, details):
+                self._forget(call.call_id)
+                call.end_sent()
+                call.they_ended(code, details)
+            case CallReset(_, why):
+                self._forget(call.call_id)
+                call.fail(ConnectionLostError(f"{call.method.name} was {why}"))
+
+    def _take_bytes(self, call_id: int, data: bytes, credit: int) -> None:
+        call = self.calls.get(call_id)
+        if call is None or call.error is not None:
+            self._link.consumed(call_id, credit)
+        elif self._budget.take(len(data)):
+            call.received(data, credit)
+        else:
+            self._lose(ConnectionLostError(f"{self.remote} sends more bytes than can be held"))
+
+    def _take_draining(self, last_call_id: int, why: str) -> None:
+        self.draining = self.draining or why
+        self._closing.unpark_all()
+        if self._is_client:
+            for call in [call for call in self.calls.values() if call.call_id > last_call_id]:
+                self._forget(call.call_id)
+                self._link.reset(call.call_id)
+                call.fail(ConnectionLostError(f"{self.remote} takes no more calls: {why!a}"))
+
+    def _go_on(self) -> None:
+        """What was read is told, or something was written."""
+        most = self._limits.send_buffer_bytes + SHARE_BYTES + self._limits.max_unsent_control_bytes
+        if self._link.unsent_bytes > most:
+            self._lose(ConnectionLostError(f"{self.remote} does not read what it is answered"))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Hand purerpc what it can send now: a share of each call in turn, until enough waits to be
+        written."""
+        while self._sending and self._link.unsent_bytes < self._limits.send_buffer_bytes:
+            call = next(iter(self._sending))
+            del self._sending[call]
+            self._send_share(call)
+
+    def _send_share(self, call: Call) -> None:
+        """What the call's window lets out, at most SHARE_BYTES; then its end. The call has its turn
+        again when it has more, or once its window opens."""
+        link, call_id = self._link, call.call_id
+        room = SHARE_BYTES
+        while call.queue:
+            window = min(link.send_window(call_id), room)
+            if not window:
+                if not room:
+                    self._sending[call] = None
+                return
+            piece = call.queue[0]
+            if len(piece) <= window:
+                call.queue.popleft()
+            else:
+                rest = memoryview(piece)
+                piece, call.queue[0] = rest[:window], rest[window:]
+            link.send(call_id, piece, gzip=call.compresses)
+            room -= len(piece)
+            call.sent(len(piece))
+        if call.our_end is not None and not call.our_end_sent:
+            self._end_half(call, *call.our_end)
+
+    def _end_half(self, call: Call, code: StatusCode, details: str) -> None:
+        if self._is_client:
+            self._link.end_request(call.call_id)
+            call.end_sent()
+        else:
+            self._link.end_reply(call.call_id, code, details)
+            self._forget(call.call_id)
+            call.end_sent()
+            call.they_ended(StatusCode.OK, "")  # what it still sends is not read
