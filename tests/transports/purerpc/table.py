@@ -1,12 +1,14 @@
 """What the purerpc transport shows and what it does not, as docs/purerpc.md has it.
 
-Run from the root of the repository, it runs all cases and puts their table into the page::
+Run from the root of the repository, it runs all cases and prints their table; with ``--write`` it
+puts that into the page::
 
-    .venv-purerpc/bin/python -m tests.transports.purerpc.table
+    .venv-purerpc/bin/python -m tests.transports.purerpc.table --write
 """
 
 import functools
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -53,10 +55,13 @@ def parts(page: str) -> tuple[str, str, str]:
     return before, told, after
 
 
-def main() -> int:
-    """Write the page; returns 1 when a case does not go as GAPS says."""
-    before, _, after = parts(PAGE.read_text(encoding="utf-8"))
-    PAGE.write_text(f"{before}{BEGIN}{table()}{END}{after}", encoding="utf-8")
+def main(arguments: Sequence[str]) -> int:
+    """Print the table, or write it; returns 1 when a case does not go as GAPS says."""
+    if arguments == ["--write"]:
+        before, _, after = parts(PAGE.read_text(encoding="utf-8"))
+        PAGE.write_text(f"{before}{BEGIN}{table()}{END}{after}", encoding="utf-8")
+    else:
+        print(table(), end="")
     wrong = [case for case in ALL_CASES if (failure_of(case) is None) == (case.name in GAPS)]
     for case in wrong:
         print(f"{case}: {failure_of(case) or 'passes, and is listed as a gap'}", file=sys.stderr)
@@ -64,4 +69,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -28,5 +28,5 @@ def test_gaps_are_cases() -> None:
 
 
 def test_the_page_tells_what_a_run_gives() -> None:
-    """``python -m tests.transports.purerpc.table`` writes it."""
+    """``python -m tests.transports.purerpc.table --write`` writes it."""
     assert parts(PAGE.read_text(encoding="utf-8"))[1] == table()
