@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo test test-newest test-lowest test-purerpc lint types bench bench-rivals proto check-proto clean
+.PHONY: help demo test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types bench bench-rivals proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +23,7 @@ demo: .venv/installed ## run a network of seven nodes on this machine; DEMO="--h
 
 test: ## run all tests, on the newest and on the lowest dependencies at the same time
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-newest test-lowest
-	$(MAKE) --no-print-directory test-purerpc
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-purerpc
 
 test-newest: .venv/installed-test ## run them on the newest dependencies; core has to be covered
 	.venv/bin/python -m coverage run -m pytest tests/core
@@ -35,10 +35,14 @@ test-lowest: .venv-lowest/installed-test ## run them on the lowest dependencies
 
 # purerpc needs an h2 that our grpc transport refuses, so its tests talk to it across environments.
 test-purerpc: export AELF_P2P_GRPC_PYTHON = $(CURDIR)/.venv/bin/python
-test-purerpc: .venv/installed-test .venv-purerpc/installed-test .venv-purerpc-lowest/installed-test ## run those of the purerpc transport
+test-purerpc: test-purerpc-newest test-purerpc-lowest ## run those of the purerpc transport
+
+test-purerpc-newest: .venv/installed-test .venv-purerpc/installed-test
 	.venv-purerpc/bin/python -m pytest tests/transports/purerpc
 	.venv-purerpc/bin/python -m pytest -p tests.transports.purerpc.in_place_of_grpc \
 		tests/wire_foreign tests/node/test_matrix.py
+
+test-purerpc-lowest: .venv/installed-test .venv-purerpc-lowest/installed-test
 	.venv-purerpc-lowest/bin/python -m pytest tests/transports/purerpc
 
 lint: .venv/installed-lint ## check style and formatting
