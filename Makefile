@@ -125,7 +125,7 @@ endef
 
 # Rivals whose dependencies do not go with our newest: purerpc needs an h2 below 4, libp2p an old protobuf.
 .venv-bench-purerpc/installed: setup.cfg Makefile | .venv-bench-purerpc/bin/python
-	.venv-bench-purerpc/bin/python $(PIP_INSTALL) -e . 'purerpc==0.8.0'
+	.venv-bench-purerpc/bin/python $(PIP_INSTALL) -e '.[purerpc]' 'purerpc==0.8.0'
 	@touch $@
 
 .venv-bench-libp2p/installed: setup.cfg Makefile | .venv-bench-libp2p/bin/python

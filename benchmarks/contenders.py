@@ -14,7 +14,7 @@ from benchmarks.progress import progress
 from benchmarks.results import OURS, Note, Parameters, Row
 from benchmarks.workload import Round, Workload
 
-GRPC, TCP = f"{OURS} grpc", f"{OURS} tcp"
+GRPC, TCP, ON_PURERPC = f"{OURS} grpc", f"{OURS} tcp", f"{OURS} purerpc"
 CEILING = "frames by hand"
 GRPC_AIO = "grpc.aio"
 
@@ -60,6 +60,12 @@ CONTENDERS: Mapping[str, How] = MappingProxyType(
     {
         GRPC: How(sender="fanout_ours", setup={"transport": "grpc"}),
         TCP: How(sender="fanout_ours", setup={"transport": "tcp"}, wire="tcp"),
+        ON_PURERPC: How(
+            sender="fanout_ours",
+            setup={"transport": "purerpc"},
+            packages=["purerpc"],
+            environment=PURERPC,
+        ),
         CEILING: How(sender="fanout_frames", max_payload_bytes=15 * KIB),
         "purerpc": How(
             sender="fanout_purerpc", packages=["purerpc"], environment=PURERPC, part=0.5
