@@ -11,6 +11,7 @@ from typing import Any
 import network_types_pb2 as types
 import peer_service_pb2 as service
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from aelf_p2p.contracts import IncomingCall, MessageStream, Metadata, RpcChannel
@@ -150,6 +151,7 @@ class ForeignNode:
                 assert reply.error == types.HANDSHAKE_OK, reply.error
                 if confirm:
                     await stream.ask(service.CONFIRM_HAND_SHAKE)
+                    await trio.testing.wait_all_tasks_blocked()  # it has told whom it concerns
                 yield ForeignPeer(self, channel, stream)
 
 
