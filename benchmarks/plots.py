@@ -35,12 +35,20 @@ def draw_all(found: Found, directory: Path) -> list[Path]:
             if lines := lines_over_peers(same):
                 name = f"{benchmark}-{figure}-by-{PEERS}"
                 files += _save(_draw_lines(lines, f"{benchmark}: {figure}"), directory, name)
-            if sampled := [each for each in same if each.samples]:
-                name = f"{benchmark}-{figure}-distribution"
-                files += _save(
-                    _draw_distribution(sampled, f"{benchmark}: {figure}"), directory, name
-                )
+            for wire, sampled in _by_wire([each for each in same if each.samples]).items():
+                title = ", ".join([f"{benchmark}: {figure}", *wire])
+                name = "-".join([benchmark, figure, *wire, "distribution"])
+                files += _save(_draw_distribution(sampled, title), directory, name)
     return files
+
+
+def _by_wire(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by what they went over, when that is known: together they are too many lines."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        wire = row.parameters.get("wire")
+        groups[() if wire is None else (str(wire),)].append(row)
+    return groups
 
 
 def lines_over_peers(rows: Sequence[Row]) -> dict[str, list[tuple[int, Row]]]:

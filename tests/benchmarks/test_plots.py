@@ -33,8 +33,8 @@ def test_lines_and_distributions_are_drawn_in_both_formats(tmp_path: Path) -> No
     assert [file.name for file in files] == [
         "memory-memory-peer-by-peers.png",
         "memory-memory-peer-by-peers.svg",
-        "memory-memory-peer-distribution.png",
-        "memory-memory-peer-distribution.svg",
+        "memory-memory-peer-TLS-distribution.png",
+        "memory-memory-peer-TLS-distribution.svg",
     ]
     assert all(file.stat().st_size > 1000 for file in files)
 
