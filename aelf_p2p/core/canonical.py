@@ -264,18 +264,18 @@ def cut_field_untrusted(raw: bytes | memoryview, number: int) -> tuple[bytes, me
     The content is not copied. It is empty when the field is absent; of a field that comes several
     times it is the last, as protobuf has it for text and bytes, and the others are left out.
 
-    :raises MalformedError: ``raw`` is no message, or has more than a few other fields, or one that
-        is laid out as no encoder does.
+    :raises MalformedError: ``raw`` is no message, or has more than a few fields, or one that is
+        laid out as no encoder does.
     """
     view = memoryview(raw)
     content = view[:0]
     around: list[memoryview] = []
-    at = 0
+    at = fields = 0
     for each, wire, begin, end in _each_field(view):
+        fields = _count_unknown(fields)
         if each == number and wire == _LENGTH:
             content = view[begin:end]
         else:
-            _count_unknown(len(around))
             around.append(view[at:end])
         at = end
     return b"".join(around), content

@@ -10,7 +10,11 @@ from typing import NamedTuple, Self
 from google.protobuf.message import DecodeError
 
 from aelf_p2p.core.envelope import MAX_OVERHEAD_BYTES, envelope_body, message_field
+from aelf_p2p.core.options import KIB
 from aelf_p2p.wire import MessageType, StreamMessage
+
+MAX_CUT_BYTES = 16 * KIB
+"""A request of this size or more is not cut by a layout: parsing it is no more work."""
 
 _MESSAGE_TYPE, _REQUEST_ID, _MESSAGE = 0x10, 0x1A, 0x22  # the tags of fields 2, 3 and 4
 _ONE_BYTE = 0x80  # varints below it take one

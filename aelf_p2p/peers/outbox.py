@@ -63,8 +63,9 @@ class Outbox:
         For one that comes alone: many are cheaper posted, since they leave together. Raises
         FullBufferError as ``post_nowait`` does.
         """
-        is_idle = self._idle is not None and self._stream is not None and not self._control
-        if not (is_idle and self._stream is not None and self._stream.send_nowait(message)):
+        stream = self._stream
+        is_idle = self._idle is not None and not self._control
+        if stream is None or not is_idle or not stream.send_nowait(message):
             self.post_nowait(message)
 
     def enqueue_nowait(self, item: BroadcastItem) -> DropReason | None:

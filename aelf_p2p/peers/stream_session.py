@@ -31,7 +31,7 @@ from aelf_p2p.core.payloads import (
 )
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.sessions import Sessions
-from aelf_p2p.core.stream_request import RequestLayout, StreamRequest
+from aelf_p2p.core.stream_request import MAX_CUT_BYTES, RequestLayout, StreamRequest
 from aelf_p2p.wire import MessageType, StreamMessage, StreamType
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,8 @@ class StreamSession:
             if self._is_authentic(envelope):
                 if isinstance(message, memoryview):
                     return StreamRequest.of(envelope, bytes(message))
-                if envelope.message_type not in _NO_SESSION:  # what is learned has shown it
+                # What is learned has shown its session, and can be of use.
+                if envelope.message_type not in _NO_SESSION and len(data) < MAX_CUT_BYTES:
                     self._layout = RequestLayout.learn(data, envelope)
                 return StreamRequest.of(envelope, message)
         else:

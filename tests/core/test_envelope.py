@@ -1,6 +1,6 @@
 """The stream's envelope: prefix and body together are what protobuf reads as a StreamMessage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import peer_service_pb2
 import pytest
@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from aelf_p2p.core import canonical
 from aelf_p2p.core.canonical import encode_message_field, encode_varint_field
 from aelf_p2p.core.envelope import (
     LARGE_BYTES,
@@ -284,3 +285,22 @@ def test_ids_and_meta_of_a_large_message_weigh_at_most_8_kib(where: str) -> None
     assert split_envelope_untrusted(message(fits))[1] == large
     with pytest.raises(MalformedError, match="8 KiB"):
         split_envelope_untrusted(message(fits + 1))
+
+
+def test_a_message_of_nothing_but_messages_is_refused_without_a_walk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two million empty fields: each would be a step of a loop in Python."""
+    steps = 0
+    each_field = canonical._each_field
+
+    def counted(raw: bytes | memoryview, pos: int = 0) -> Iterator[tuple[int, int, int, int]]:
+        nonlocal steps
+        for field in each_field(raw, pos):
+            steps += 1
+            yield field
+
+    monkeypatch.setattr(canonical, "_each_field", counted)
+    with pytest.raises(MalformedError):
+        split_envelope_untrusted(b"\x22\x00" * 2_000_000)
+    assert steps < 10_000

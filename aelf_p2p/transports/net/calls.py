@@ -23,6 +23,9 @@ from aelf_p2p.transports.net.messages import (
 )
 from aelf_p2p.wire.methods import Method
 
+TURN_BYTES = 1024 * KIB
+"""What one task sends on a call, to a socket that takes it all, before others have their turn."""
+
 APART_BYTES = 32 * KIB
 """A message of this size is queued as it is, apart from its prefix, rather than copied."""
 
@@ -77,6 +80,7 @@ class Call:
         self._send_buffer_bytes = send_buffer_bytes
         self._limit_bytes = limit_bytes
         self._trusted_limit_bytes = trusted_limit_bytes
+        self._bytes_of_turn = 0  # sent since others had their turn, about
         self._counted_bytes = 0  # received, and not yet given back to the owner's count
         self._their_end: tuple[StatusCode, str] | None = None
         self._readable = trio.lowlevel.ParkingLot()
@@ -85,10 +89,12 @@ class Call:
     # --- MessageStream ---
 
     async def send_many(self, messages: Sequence[bytes]) -> None:
-        """See ``MessageStream``."""
-        await (
-            trio.lowlevel.checkpoint_if_cancelled()
-        )  # the writer has its turn when there is no room
+        """See ``MessageStream``. Others have their turn when there is no room, or much was sent."""
+        if self._bytes_of_turn < TURN_BYTES:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._bytes_of_turn = 0
+            await trio.lowlevel.checkpoint()
         if self.compresses:
             for message in messages:
                 await self._wait_room()
@@ -111,6 +117,8 @@ class Call:
         if self._is_readable():
             await trio.lowlevel.checkpoint()
         else:
+            if self.queue:
+                self._owner.send_soon(self)  # a unary request whose end does not come yet
             await self._readable.park()
         while True:
             messages = self._take_untrusted()
@@ -271,6 +279,7 @@ class Call:
     def _put(self, *pieces: bytes) -> None:
         self.queue.extend(pieces)
         self.queued_bytes += sum(map(len, pieces))
+        self._bytes_of_turn += self.queued_bytes
         # The end of a unary call's half comes right behind its message, and leaves with it.
         if not self.is_unary or self.queued_bytes >= self._send_buffer_bytes:
             self._owner.send_soon(self)

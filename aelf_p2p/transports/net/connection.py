@@ -232,10 +232,11 @@ class Connection:
         """See ``CallOwner``. At once, when the writer has nothing to do: that saves a turn."""
         if call.call_id in self.calls:
             self._sending[call] = None
-            if self._dirty or self._writing or not self._writer_waits or self._eager is None:
-                self._wake()
-            else:
+            writer_is_idle = bool(self._writer_waits) and not (self._dirty or self._writing)
+            if writer_is_idle and self._eager is not None:
                 self._send_nowait(self._eager)
+            else:
+                self._wake()
 
     def consumed(self, call: Call, count: int, credit: int) -> None:
         """See ``CallOwner``."""
@@ -410,9 +411,12 @@ class Connection:
             await self._writer_waits.park()
 
     def _send_nowait(self, stream: SendsNowait) -> None:
-        """A round in the writer's place. What the socket does not take, and any error, is its."""
+        """A round in the writer's place; what the socket does not take is left to it."""
+        data = self._next_bytes()
+        if not data:
+            return  # no window: the call has its turn when that opens
         try:
-            all_sent = stream.send_nowait(self._next_bytes())
+            all_sent = stream.send_nowait(data)
         except trio.BrokenResourceError as exc:
             self._lose(_lost(self.remote, exc))
             self._io_scope.cancel()

@@ -17,6 +17,8 @@ RECEIVE_BYTES: Final = 64 * 1024
 """Of ciphertext at once, and what one ``receive_some`` gives unless it is told otherwise."""
 
 _NOTHING: Final = memoryview(b"")
+_MAX_OWED_BYTES: Final = 1024
+"""What OpenSSL may have to answer by itself, to updates of keys above all, until we send next."""
 _PIECE_BYTES: Final = 16 * 1024  # a record: OpenSSL's buffers stay as large as they ever were
 
 
@@ -25,6 +27,9 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     An end of file without TLS's own goodbye is taken for an end of file, and we say no such goodbye
     either: what is above knows whether anything is missing.
+
+    What OpenSSL has to say by itself goes out with what is sent next. A send in the midst of a late
+    handshake message, which nobody cuts in two, breaks the connection.
     """
 
     def __init__(
@@ -149,6 +154,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 try:
                     piece = self._ssl.read(most)
                 except ssl.SSLWantReadError:
+                    if self._outgoing.pending > _MAX_OWED_BYTES:
+                        raise ssl.SSLError("it asks for answers and does not read them") from None
                     if not self._waiting:
                         break
                     self._feed()

@@ -106,6 +106,19 @@ async def test_what_is_no_tls_breaks_it_after_what_was() -> None:
             assert isinstance(caught.value.__cause__, ssl.SSLError)
 
 
+async def test_who_asks_for_answers_without_end_breaks_it() -> None:
+    """As with updates of keys (RFC 8446 §4.6.3), which Python's ssl cannot make: each leaves an
+    answer behind, which is here put there by hand."""
+    async with pair() as (ours, theirs):
+        ours._outgoing.write(bytes(1000))
+        await theirs.send_all(b"some")
+        assert await ours.receive_some() == b"some"
+        ours._outgoing.write(bytes(1000))
+        await theirs.send_all(b"too many")
+        with pytest.raises(trio.BrokenResourceError):
+            await ours.receive_some()
+
+
 async def test_a_cancelled_receive_loses_nothing() -> None:
     async with pair() as (ours, theirs):
         with trio.move_on_after(0) as scope:
