@@ -15,7 +15,7 @@ from aelf_p2p.core.errors import (
 )
 from aelf_p2p.core.options import KIB
 from aelf_p2p.transports.net.budgets import ByteBudget
-from aelf_p2p.transports.net.calls import Call
+from aelf_p2p.transports.net.calls import TURN_BYTES, Call
 from aelf_p2p.transports.net.messages import MessageBuffer
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM, Method
 
@@ -103,6 +103,25 @@ async def test_a_sender_waits_while_its_buffer_is_full() -> None:
             written += made.write()
     assert written + made.write() == b"".join(map(message, bodies))
     assert made.call.queued_bytes == 0
+
+
+async def test_a_sender_that_never_waits_lets_others_have_their_turn() -> None:
+    made = Made()
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        for _ in range(10 * TURN_BYTES // (30 * KIB)):
+            await made.call.send_many([bytes(30 * KIB)])
+            made.write()
+        nursery.cancel_scope.cancel()
+    assert turns >= 5
 
 
 @pytest.mark.parametrize("size", [0, 1, 32 * KIB - 1, 32 * KIB, 100 * KIB])

@@ -292,6 +292,15 @@ async def test_a_cancelled_send_leaves_whole_messages(
 # --- reading --------------------------------------------------------------------------------------
 
 
+async def test_a_unary_request_goes_out_before_its_end_when_a_reply_is_awaited(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_pair(echo) as pair, pair.channel.open_stream(PING, metadata={}) as stream:
+        await stream.send_many([b"ping"])
+        with trio.fail_after(1):
+            assert await stream.receive_many() == [b"ping"]
+
+
 async def test_a_burst_of_messages_wakes_its_reader_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
