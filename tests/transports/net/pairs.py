@@ -79,10 +79,44 @@ class Wire(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
+class EagerWire(Wire):
+    """One that takes what it can at once, as sockets do: nothing while it stalls or pauses."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        super().__init__(stream)
+        self.far: trio.testing.MemoryReceiveStream | None = None
+        """Where what is sent arrives."""
+        self._kept = b""
+
+    def send_nowait(self, data: bytes) -> bool:
+        self._kept += data
+        if self.pause_s or not self._flows.is_set():
+            return False
+        assert self.far is not None
+        data, self._kept = self._kept, b""
+        self.sent.append(data)
+        try:
+            self.far.put_data(data)
+        except trio.ClosedResourceError as exc:
+            raise trio.BrokenResourceError from exc
+        return True
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        kept, self._kept = self._kept, b""
+        await super().send_all(kept + bytes(data))
+
+
+wire_type: type[Wire] = Wire
+"""Of which ``wires`` makes both ends; the fixture ``each_kind_of_wire`` sets it."""
+
+
 def wires() -> tuple[Wire, Wire]:
     """The two ends; each takes any number of bytes at once."""
     one, other = trio.testing.memory_stream_pair()
-    return Wire(one), Wire(other)
+    near, far = wire_type(one), wire_type(other)
+    if isinstance(near, EagerWire) and isinstance(far, EagerWire):
+        near.far, far.far = other.receive_stream, one.receive_stream
+    return near, far
 
 
 def server_codec(limits: WireLimits) -> GrpcCodec:

@@ -32,6 +32,8 @@ from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM, Method
 from tests.transports.net.pairs import Pair, Wire, dialing, echo, never_end, open_pair
 
+pytestmark = pytest.mark.usefixtures("each_kind_of_wire")
+
 LIMITS = WireLimits(write_timeout_s=30, goodbye_timeout_s=1)
 
 

@@ -35,6 +35,8 @@ from tests.transports.net.pairs import (
     trusting_echo,
 )
 
+pytestmark = pytest.mark.usefixtures("each_kind_of_wire")
+
 LIMITS = WireLimits(
     stranger_timeout_s=10,
     write_timeout_s=30,
