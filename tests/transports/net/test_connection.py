@@ -303,6 +303,20 @@ async def test_a_unary_request_goes_out_before_its_end_when_a_reply_is_awaited(
             assert await stream.receive_many() == [b"ping"]
 
 
+async def test_what_was_not_taken_at_once_goes_out_by_itself(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with dialing(make_codec=lambda limits: ScriptedCodec()) as (connection, wire, _):
+        call = connection.open_call(REQUEST_BY_STREAM, {}, None)
+        await trio.testing.wait_all_tasks_blocked()
+        wire.stall()
+        await call.send_many([b"waits"])
+        await trio.testing.wait_all_tasks_blocked()
+        wire.flow()
+        await trio.testing.wait_all_tasks_blocked()
+        assert message(b"waits") in b"".join(wire.sent)
+
+
 async def test_a_burst_of_messages_wakes_its_reader_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
