@@ -2,20 +2,41 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import trio
 
 from aelf_p2p.contracts import MessageStream, Metadata
-from aelf_p2p.core.errors import ClosedByUsError
-from aelf_p2p.transports.net.connection import Connection
+from aelf_p2p.core.errors import ClosedByUsError, TransportError
+from aelf_p2p.transports.net.calls import Call
 from aelf_p2p.transports.unary import call_unary
 from aelf_p2p.wire.methods import Method
+
+
+class ClientConnection(Protocol):
+    """What a channel asks of the dialing side's connection, of whichever transport."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new calls can still be made."""
+
+    async def wait_draining(self) -> None:
+        """Wait until the other side takes no new calls. Raises TransportError."""
+
+    def open_call(self, method: Method, metadata: Metadata, timeout_s: float | None) -> Call:
+        """Begin a call. Raises TransportError."""
+
+    def distrust(self, call: Call) -> bool:
+        """The call has ended."""
+
+    def leave(self, call: Call, error: TransportError) -> None:
+        """Its user has gone; ``error`` is what others that wait on it get."""
 
 
 class SocketChannel:
     """A dialed connection: an RpcChannel."""
 
-    def __init__(self, connection: Connection, certificate_hash: bytes | None = None) -> None:
+    def __init__(self, connection: ClientConnection, certificate_hash: bytes | None = None) -> None:
         self._connection = connection
         self.certificate_hash = certificate_hash
         """See ``RpcChannel``."""

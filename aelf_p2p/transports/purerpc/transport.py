@@ -18,6 +18,7 @@ from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.transports.grpc.codec import LEAST_WINDOW_BYTES
 from aelf_p2p.transports.net import sockets, tls
 from aelf_p2p.transports.net.budgets import ByteBudget
+from aelf_p2p.transports.net.channel import SocketChannel
 from aelf_p2p.transports.net.connection import Settings
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.net.server import Strangers
@@ -78,7 +79,6 @@ class PureRpcTransport:
     @asynccontextmanager
     async def dial(self, endpoint: Endpoint, *, timeout_s: float) -> AsyncIterator[RpcChannel]:
         """Connect. See ``Transport``."""
-        from aelf_p2p.transports.purerpc.channel import PureRpcChannel  # noqa: PLC0415 - purerpc
         from aelf_p2p.transports.purerpc.connection import Connection  # noqa: PLC0415 - purerpc
 
         stream: trio.abc.Stream | None = None
@@ -98,7 +98,7 @@ class PureRpcTransport:
                 nursery.start_soon(connection.run)
                 try:
                     await connection.begun.wait()
-                    yield PureRpcChannel(connection, tls.shown_certificate_hash(stream))
+                    yield SocketChannel(connection, tls.shown_certificate_hash(stream))
                 finally:
                     connection.shut_down()
 
