@@ -9,7 +9,7 @@ from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.transports.grpc.codec import GrpcCodec
 from aelf_p2p.transports.net.limits import WireLimits
-from aelf_p2p.transports.net.transport import SocketTransport
+from aelf_p2p.transports.net.transport import CodecTransport
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ LEAST_H2 = (4, 4, 1)
 """Older ones lack limits that hold off floods; purerpc's extra would bring such a one."""
 
 
-class GrpcTransport(SocketTransport):
+class GrpcTransport(CodecTransport):
     """What AElf's nodes speak. Always over TLS; ``insecure`` is for benchmarks on one machine.
 
     ``options`` should be those of the node: they hold the limits of messages. Raises MisuseError

@@ -136,6 +136,10 @@ class Connection:
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(self._stream)
 
+    async def wait_begun(self) -> None:
+        """Wait until calls can be made, which is at once."""
+        await trio.lowlevel.checkpoint()
+
     async def shut_down(self, *, deadline: float = math.inf) -> None:
         """End it: no new calls, and what is queued goes out, in at most ``goodbye_timeout_s``.
 

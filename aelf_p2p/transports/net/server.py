@@ -2,16 +2,18 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import trio
 
 from aelf_p2p.contracts import CallHandler, IncomingCall
 from aelf_p2p.core.endpoint import Endpoint, counted_host, is_loopback_host
-from aelf_p2p.core.errors import ClosedByUsError, StatusCode
+from aelf_p2p.core.errors import ClosedByUsError, StatusCode, TransportError
 from aelf_p2p.transports.handlers import run_handler
 from aelf_p2p.transports.net.calls import Call
-from aelf_p2p.transports.net.codec import CallOpened, Codec
-from aelf_p2p.transports.net.connection import Connection, Settings
+from aelf_p2p.transports.net.codec import CallOpened
+from aelf_p2p.transports.net.limits import WireLimits
 
 
 class Strangers:
@@ -44,19 +46,50 @@ class Strangers:
         scope.cancel()
 
 
+class AcceptedConnection(Protocol):
+    """What is asked of an accepted connection, of whichever transport."""
+
+    @property
+    def calls(self) -> Mapping[int, Call]:
+        """Those that are not over, by number."""
+
+    @property
+    def ended(self) -> trio.Event:
+        """Set when nothing works any more."""
+
+    async def run_io(self) -> None:
+        """Read and write until the other side is gone, or ``shut_down`` is called."""
+
+    def drain(self) -> None:
+        """Tell the other side that we take no more calls."""
+
+    async def shut_down(self, *, deadline: float) -> None:
+        """End it politely, by a deadline in trio's time."""
+
+    def leave(self, call: Call, error: TransportError) -> None:
+        """Its handler has ended; ``error`` is what others that wait on it get."""
+
+    def distrust(self, call: Call) -> bool:
+        """A call has ended. True when it was the last one that made the other side no stranger."""
+
+
+OnCall = Callable[[Call, CallOpened], None]
+OnTrust = Callable[[], None]
+
+
 class ServerConnection:
     """An accepted connection: its I/O and the tasks of its handlers, until either side ends it.
 
-    ``scope`` is the connection's own: its deadline ends a stranger. Whoever has proved who it is
-    on a call is none while that call lasts.
+    ``accept`` makes the connection, and is given whom it tells of calls, and of a caller that has
+    proved who it is. ``scope`` is the connection's own: its deadline ends a stranger; whoever has
+    proved who it is on a call is none while that call lasts.
     """
 
     def __init__(
         self,
-        stream: trio.abc.Stream,
-        codec: Codec,
+        accept: Callable[[OnCall, OnTrust], AcceptedConnection],
         *,
-        settings: Settings,
+        limits: WireLimits,
         caller: Endpoint,
         handler: CallHandler,
         certificate_hash: bytes | None,
@@ -64,7 +97,7 @@ class ServerConnection:
         strangers: Strangers,
         idlers: Strangers,
     ) -> None:
-        self._limits = settings.limits
+        self._limits = limits
         self._caller = caller
         self._handler = handler
         self._certificate_hash = certificate_hash
@@ -76,15 +109,7 @@ class ServerConnection:
         self._served: dict[Call, None] = {}  # calls whose handlers' tasks are there
         self._handler_ended = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
-        self._connection = Connection(
-            stream,
-            codec,
-            settings=settings,
-            is_client=False,
-            remote=str(caller),
-            on_call=self._begin_call,
-            on_trust=self._trust,
-        )
+        self._connection = accept(self._begin_call, self._trust)
 
     async def run(self) -> None:
         """Until the other side is gone, or we are cancelled; then calls end as they should."""
@@ -135,6 +160,9 @@ class ServerConnection:
         (self._strangers if was_stream else self._idlers).add(self._scope, self._caller.host)
 
     def _begin_call(self, call: Call, opened: CallOpened) -> None:
+        if self._ending:
+            self._connection.leave(call, ClosedByUsError(f"{call.method.name} came too late"))
+            return
         assert self._nursery is not None
         self._served[call] = None
         self._nursery.start_soon(self._run_call, call, opened, name=f"serve {call.method.name}")

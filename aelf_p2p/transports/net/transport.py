@@ -2,10 +2,12 @@
 
 import hashlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from ssl import SSLContext
+from typing import Protocol
 
 import trio
 
@@ -16,31 +18,46 @@ from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.transports.net import sockets, tls
 from aelf_p2p.transports.net.budgets import ByteBudget
-from aelf_p2p.transports.net.channel import SocketChannel
+from aelf_p2p.transports.net.channel import ClientConnection, SocketChannel
 from aelf_p2p.transports.net.codec import Codec
 from aelf_p2p.transports.net.connection import Connection, Settings
 from aelf_p2p.transports.net.eager_stream import EagerStream
 from aelf_p2p.transports.net.limits import WireLimits
-from aelf_p2p.transports.net.server import ServerConnection, Strangers
+from aelf_p2p.transports.net.server import (
+    AcceptedConnection,
+    OnCall,
+    OnTrust,
+    ServerConnection,
+    Strangers,
+)
 
 log = logging.getLogger(__name__)
 
 
-class SocketTransport:
-    """Listens and dials; ``grpc`` and ``tcp`` say which codec serves a connection."""
+class DialedConnection(ClientConnection, Protocol):
+    """What is asked of a dialed connection, of whichever transport."""
+
+    async def run_io(self) -> None:
+        """Read and write until the other side is gone, or ``shut_down`` is called."""
+
+    async def wait_begun(self) -> None:
+        """Wait until calls can be made, or never."""
+
+    async def shut_down(self) -> None:
+        """End it politely."""
+
+
+class SocketTransport(ABC):
+    """Listens and dials. A transport says what its connections are made of."""
 
     def __init__(
         self,
         *,
-        server_codec: Callable[[], Codec],
-        client_codec: Callable[[Endpoint], Codec],
         options: NetworkOptions,
         limits: WireLimits,
         alpn: str | None,
         secure: bool,
     ) -> None:
-        self._server_codec = server_codec
-        self._client_codec = client_codec
         self._limits = limits
         held = ByteBudget(limits.all_held_bytes)
         self._settings = Settings(
@@ -63,6 +80,16 @@ class SocketTransport:
             self._server_tls = identity.server_context(offered)
             self._client_tls = identity.client_context(offered)
 
+    @abstractmethod
+    def _client_connection(self, stream: trio.abc.Stream, endpoint: Endpoint) -> DialedConnection:
+        """A connection on what was dialed."""
+
+    @abstractmethod
+    def _server_connection(
+        self, stream: trio.abc.Stream, caller: Endpoint, on_call: OnCall, on_trust: OnTrust
+    ) -> AcceptedConnection:
+        """A connection on what was accepted."""
+
     # --- dialing ---
 
     @asynccontextmanager
@@ -73,17 +100,12 @@ class SocketTransport:
             stream = await self._connect(endpoint)
         if stream is None:
             raise DeadlineExceededError(f"{endpoint} did not answer within {timeout_s:g} s")
-        connection = Connection(
-            stream,
-            self._client_codec(endpoint),
-            settings=self._settings,
-            is_client=True,
-            remote=str(endpoint),
-        )
+        connection = self._client_connection(stream, endpoint)
         with single_error_as_itself():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.run_io)
                 try:
+                    await connection.wait_begun()
                     yield SocketChannel(connection, tls.shown_certificate_hash(stream))
                 finally:
                     await connection.shut_down()
@@ -156,9 +178,8 @@ class SocketTransport:
                 log.debug("%s: %s", caller, exc)
                 return
         connection = ServerConnection(
-            secured,
-            self._server_codec(),
-            settings=self._settings,
+            partial(self._server_connection, secured, caller),
+            limits=self._limits,
             caller=caller,
             handler=handler,
             certificate_hash=self._certificate_hash,
@@ -168,3 +189,43 @@ class SocketTransport:
         )
         with single_error_as_itself():
             await connection.run()
+
+
+class CodecTransport(SocketTransport):
+    """One of our own wire formats: ``grpc`` and ``tcp`` say which codec serves a connection."""
+
+    def __init__(
+        self,
+        *,
+        server_codec: Callable[[], Codec],
+        client_codec: Callable[[Endpoint], Codec],
+        options: NetworkOptions,
+        limits: WireLimits,
+        alpn: str,
+        secure: bool,
+    ) -> None:
+        super().__init__(options=options, limits=limits, alpn=alpn, secure=secure)
+        self._server_codec = server_codec
+        self._client_codec = client_codec
+
+    def _client_connection(self, stream: trio.abc.Stream, endpoint: Endpoint) -> Connection:
+        return Connection(
+            stream,
+            self._client_codec(endpoint),
+            settings=self._settings,
+            is_client=True,
+            remote=str(endpoint),
+        )
+
+    def _server_connection(
+        self, stream: trio.abc.Stream, caller: Endpoint, on_call: OnCall, on_trust: OnTrust
+    ) -> Connection:
+        return Connection(
+            stream,
+            self._server_codec(),
+            settings=self._settings,
+            is_client=False,
+            remote=str(caller),
+            on_call=on_call,
+            on_trust=on_trust,
+        )

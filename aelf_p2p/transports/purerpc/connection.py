@@ -47,7 +47,7 @@ SHARE_BYTES = 16 * KIB
 
 
 class Connection:
-    """One connection, either side. ``run`` is its life; ``shut_down`` ends it politely."""
+    """One connection, either side. ``run_io`` is its life; ``shut_down`` ends it politely."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Connection:
 
     # --- its life ---
 
-    async def run(self) -> None:
+    async def run_io(self) -> None:
         """Read and write until the other side is gone or we shut down; closes the stream.
 
         Shielded, so that what a cancelled peer says last gets out: its owner must shut it down.
@@ -124,7 +124,11 @@ class Connection:
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(self._stream)
 
-    def shut_down(self, *, deadline: float = math.inf) -> None:
+    async def wait_begun(self) -> None:
+        """Wait until calls can be made, or never."""
+        await self.begun.wait()
+
+    async def shut_down(self, *, deadline: float = math.inf) -> None:
         """End it: no new calls, and what is queued goes out, in at most ``goodbye_timeout_s``.
 
         Its task then ends. Never blocks; without effect when it has ended.

@@ -7,6 +7,7 @@ import anyio
 import trio
 
 from aelf_p2p.transports.net.connection import WRITE_BYTES
+from aelf_p2p.transports.net.eager_stream import EagerStream
 from aelf_p2p.transports.net.tls_stream import TlsStream
 
 
@@ -36,7 +37,7 @@ class Pipe:
         stream = self._stream
         if isinstance(stream, TlsStream):
             return stream.socket_stream.socket
-        assert isinstance(stream, trio.SocketStream)
+        assert isinstance(stream, EagerStream)
         return stream.socket
 
     async def receive(self, most: int) -> bytes:

@@ -2,13 +2,13 @@
 
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.transports.net.limits import WireLimits
-from aelf_p2p.transports.net.transport import SocketTransport
+from aelf_p2p.transports.net.transport import CodecTransport
 from aelf_p2p.transports.tcp.codec import FrameCodec
 
 ALPN = "aelf-p2p"
 
 
-class TcpTransport(SocketTransport):
+class TcpTransport(CodecTransport):
     """For networks of our own nodes: simpler than HTTP/2, and the fastest.
 
     Without ``tls`` everyone on the way can read and change what is sent; signatures still tell who

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 import trio.testing
@@ -16,7 +17,7 @@ from aelf_p2p.transports.net.channel import SocketChannel
 from aelf_p2p.transports.net.codec import Codec
 from aelf_p2p.transports.net.connection import Connection, Settings
 from aelf_p2p.transports.net.limits import WireLimits
-from aelf_p2p.transports.net.server import ServerConnection, Strangers
+from aelf_p2p.transports.net.server import OnCall, OnTrust, ServerConnection, Strangers
 
 CALLER = Endpoint("10.0.0.7", 40_000)
 SERVER = Endpoint("10.0.0.1", 6800)
@@ -127,6 +128,20 @@ def client_codec(limits: WireLimits) -> GrpcCodec:
     return GrpcCodec(is_client=True, limits=limits, authority=str(SERVER))
 
 
+def accept(
+    wire: Wire, codec: Codec, settings: Settings, on_call: OnCall, on_trust: OnTrust
+) -> Connection:
+    return Connection(
+        wire,
+        codec,
+        settings=settings,
+        is_client=False,
+        remote=str(CALLER),
+        on_call=on_call,
+        on_trust=on_trust,
+    )
+
+
 class Served(Strangers):
     """An accepted connection, as a transport runs it, and the only one that may be a stranger's."""
 
@@ -144,9 +159,8 @@ class Served(Strangers):
     async def run(self, wire: Wire, codec: Codec, handler: CallHandler) -> None:
         with self.scope:
             await ServerConnection(
-                wire,
-                codec,
-                settings=self.settings,
+                partial(accept, wire, codec, self.settings),
+                limits=self.settings.limits,
                 caller=CALLER,
                 handler=handler,
                 certificate_hash=None,
