@@ -54,7 +54,7 @@ types: .venv/installed-test .venv/installed-lint ## check types
 
 BENCH ?= all
 
-bench: .venv/installed-bench bench-rivals ## measure all beside rivals, 15 minutes; BENCH="--help" lists single ones
+bench: .venv/installed-bench bench-rivals ## measure all beside rivals, some 7 minutes; BENCH="--help" lists single ones
 	.venv/bin/python -m benchmarks $(BENCH)
 
 bench-rivals: # those that need an environment of their own; who cannot be installed is left out

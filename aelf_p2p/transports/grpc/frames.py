@@ -36,8 +36,6 @@ _ACK = _END_STREAM = 0x1
 _END_HEADERS = 0x4
 _PADDED = 0x8
 _STREAM_ID = 0x7FFFFFFF  # the highest bit means nothing (RFC 9113 §4.1)
-
-
 _PERHAPS_APART = {GoAwayFrame.type, DataFrame.type}
 
 
@@ -170,9 +168,7 @@ def _parse_goaway_untrusted(data: bytes) -> GoAwayFrame:
     try:
         frame, _ = GoAwayFrame.parse_frame_header(memoryview(data[:_HEADER_BYTES]))
         frame.parse_body(memoryview(data[_HEADER_BYTES:]))
-    except (
-        exceptions.HyperframeError
-    ) as exc:  # one beside an old h2 does not have it, nor gets here
+    except exceptions.HyperframeError as exc:  # by its module: hyperframe 5 has no such name
         raise MalformedError(f"a malformed GOAWAY: {exc}") from exc
     if not isinstance(frame, GoAwayFrame):
         raise MalformedError("a malformed GOAWAY")

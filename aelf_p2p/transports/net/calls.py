@@ -80,7 +80,7 @@ class Call:
         self._send_buffer_bytes = send_buffer_bytes
         self._limit_bytes = limit_bytes
         self._trusted_limit_bytes = trusted_limit_bytes
-        self._bytes_of_turn = 0  # sent since others had their turn, about
+        self._bytes_of_turn = 0  # queued since others had their turn
         self._counted_bytes = 0  # received, and not yet given back to the owner's count
         self._their_end: tuple[StatusCode, str] | None = None
         self._readable = trio.lowlevel.ParkingLot()
@@ -278,8 +278,9 @@ class Call:
 
     def _put(self, *pieces: bytes) -> None:
         self.queue.extend(pieces)
-        self.queued_bytes += sum(map(len, pieces))
-        self._bytes_of_turn += self.queued_bytes
+        size = sum(map(len, pieces))
+        self.queued_bytes += size
+        self._bytes_of_turn += size
         # The end of a unary call's half comes right behind its message, and leaves with it.
         if not self.is_unary or self.queued_bytes >= self._send_buffer_bytes:
             self._owner.send_soon(self)

@@ -7,24 +7,21 @@ are shielded, so that what a cancelled peer says last still gets out, and ended 
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
 
 from aelf_p2p.contracts import Metadata
 from aelf_p2p.core.errors import (
-    CallFailedError,
     ClosedByUsError,
     ConnectionLostError,
     MalformedError,
     ProtocolViolationError,
     StatusCode,
-    TransportError,
 )
-from aelf_p2p.core.message_sizes import before_trust, max_reply_bytes, max_request_bytes
-from aelf_p2p.core.options import KIB, NetworkOptions
+from aelf_p2p.core.message_sizes import max_reply_bytes, max_request_bytes
+from aelf_p2p.core.options import KIB
 from aelf_p2p.core.single_error import single_error_as_itself
-from aelf_p2p.transports.net.budgets import ByteBudget
+from aelf_p2p.transports.net.call_table import CallTable, Settings
 from aelf_p2p.transports.net.calls import Call
 from aelf_p2p.transports.net.codec import (
     BytesReceived,
@@ -39,8 +36,6 @@ from aelf_p2p.transports.net.codec import (
     WindowOpened,
 )
 from aelf_p2p.transports.net.eager_stream import SendsNowait
-from aelf_p2p.transports.net.limits import WireLimits
-from aelf_p2p.transports.net.messages import MessageBuffer
 from aelf_p2p.wire.methods import Method
 
 log = logging.getLogger(__name__)
@@ -54,19 +49,7 @@ ROUND_BYTES = 256 * KIB
 """What one write holds of all calls, a share over it at most."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What all connections of one transport share."""
-
-    options: NetworkOptions
-    limits: WireLimits
-    held: ByteBudget
-    """For everyone."""
-    held_for_strangers: ByteBudget
-    """Within it."""
-
-
-class Connection:
+class Connection(CallTable):
     """One connection, either side. ``run_io`` is its life; ``shut_down`` ends it politely."""
 
     def __init__(
@@ -80,29 +63,17 @@ class Connection:
         on_call: Callable[[Call, CallOpened], None] = lambda call, opened: None,
         on_trust: Callable[[], None] = lambda: None,
     ) -> None:
-        self.remote = remote
-        """Who is at the other end, for messages."""
-        self.calls: dict[int, Call] = {}
-        self.lost: TransportError | None = None
-        """Why nothing works any more."""
-        self.draining: str | None = None
-        """Why the other side takes no new calls."""
-        self.ended = trio.Event()
-        """Set when ``lost`` is."""
+        super().__init__(
+            settings=settings,
+            is_client=is_client,
+            remote=remote,
+            on_call=on_call,
+            on_trust=on_trust,
+        )
         self._stream = stream
         self._eager = stream if isinstance(stream, SendsNowait) else None
-        self._has_rest = False  # the stream keeps some of what was sent at once
         self._codec = codec
-        self._settings = settings
-        self._limits = settings.limits
-        self._is_client = is_client
-        self._on_call = on_call
-        self._options = settings.options
-        self._on_trust = on_trust
-        self._trusting: dict[Call, None] = {}  # calls on which the other side proved who it is
-        self._was_trusted = False
         self._unread_bytes = 0
-        self._sending: dict[Call, None] = {}  # calls with something that their windows let out
         self._unsent = bytearray()  # what the codec said while the writer was busy
         self._unsent_answers = 0  # how much of it was said to what came in
         self._dirty = True  # the writer has to look; a codec greets at once
@@ -111,9 +82,7 @@ class Connection:
         self._ends_sending = False
         self._writer_waits = trio.lowlevel.ParkingLot()
         self._flushed = trio.lowlevel.ParkingLot()
-        self._closing = trio.lowlevel.ParkingLot()  # what waits for the other side to drain
         self._io_scope = trio.CancelScope(shield=True)
-        self._budget = ByteBudget(settings.limits.connection_bytes, settings.held)
         if not is_client:  # whom we dial we have chosen; what a reply may weigh its method says
             self._hold_as_stranger()
 
@@ -167,31 +136,12 @@ class Connection:
         while (self._dirty or self._writing) and not self._writer_gone:
             await self._flushed.park()
 
-    def _lose(self, error: TransportError) -> None:
-        """Nothing works any more: whoever waits for anything gets the error."""
-        if self.lost is not None:
-            return
-        self.lost = error
-        for call in list(self.calls.values()):
-            call.fail(error)
-        self.calls.clear()
-        self._sending.clear()
-        self._closing.unpark_all()
-        self.ended.set()
-
     # --- calls ---
 
     @property
     def is_open(self) -> bool:
         """Whether new calls can still be made."""
         return self.lost is None and self.draining is None
-
-    async def wait_draining(self) -> None:
-        """Wait until the other side takes no new calls. Raises what the connection was lost by."""
-        while self.draining is None:
-            if self.lost is not None:
-                raise self.lost.with_traceback(None)  # it may be raised many times
-            await self._closing.park()
 
     def open_call(self, method: Method, metadata: Metadata, timeout_s: float | None) -> Call:
         """A client's. Raises TransportError."""
@@ -201,33 +151,6 @@ class Connection:
         call = self._add_call(call_id, method, max_reply_bytes(method, self._options))
         if not call.is_unary:  # else it leaves with the request
             self._wake()
-        return call
-
-    def leave(self, call: Call, error: TransportError) -> None:
-        """Its user has gone: unless it is over, the other side is told, and ``error`` remains."""
-        if self.calls.pop(call.call_id, None) is not None:
-            self._codec.reset(call.call_id)
-            self._wake()
-        self._sending.pop(call, None)
-        call.fail(error)
-
-    def _add_call(self, call_id: int, method: Method, limit_bytes: int) -> Call:
-        call = self.calls[call_id] = Call(
-            self,
-            call_id,
-            method,
-            MessageBuffer(self._budget),
-            send_buffer_bytes=self._limits.send_buffer_bytes,
-            limit_bytes=before_trust(method, limit_bytes, self._options),
-            trusted_limit_bytes=limit_bytes,
-        )
-        return call
-
-    def _forget(self, call_id: int) -> Call | None:
-        """It is over by itself; returns it, unless it was left before."""
-        call = self.calls.pop(call_id, None)
-        if call is not None:
-            self._sending.pop(call, None)
         return call
 
     # --- what calls ask of their owner ---
@@ -250,42 +173,13 @@ class Connection:
         if credit and self.lost is None and self._codec.consumed(call.call_id, credit):
             self._wake()
 
-    def refused(self, call: Call, error: CallFailedError) -> None:
-        """See ``CallOwner``. A server's handler is told, and ends the call with that status."""
-        if self._is_client:
-            self.leave(call, error)
-
-    def trust(self, call: Call) -> None:
-        """See ``CallOwner``."""
-        if self.lost is not None:
-            return
-        self._codec.trust(call.call_id)
+    def _reset(self, call_id: int) -> None:
+        self._codec.reset(call_id)
         self._wake()
-        if not self._trusting and not self._is_client:
-            self._budget.limit_bytes = self._limits.connection_bytes
-            self._hold_in(self._settings.held)
-            self._on_trust()
-        self._trusting[call] = None
-        self._was_trusted = True
 
-    def distrust(self, call: Call) -> bool:
-        """A call has ended. True when it was the last one that made the other side no stranger."""
-        if call not in self._trusting:
-            return False
-        del self._trusting[call]
-        if self._trusting or self._is_client:
-            return False
-        self._hold_as_stranger()
-        return True
-
-    def _hold_as_stranger(self) -> None:
-        self._budget.limit_bytes = self._limits.stranger_held_bytes
-        self._hold_in(self._settings.held_for_strangers)
-
-    def _hold_in(self, budget: ByteBudget) -> None:
-        if not self._budget.move(budget):
-            self.drain("no room for what is unread")
-            self._lose(ConnectionLostError(f"no room for what {self.remote} sends"))
+    def _widen(self, call_id: int) -> None:
+        self._codec.trust(call_id)
+        self._wake()
 
     # --- reading ---
 
@@ -375,14 +269,6 @@ class Connection:
                 self._sending[call] = None
         self._wake()
 
-    def _take_draining(self, last_call_id: int, why: str) -> None:
-        self.draining = self.draining or why
-        self._closing.unpark_all()
-        if self._is_client:
-            for call in [call for call in self.calls.values() if call.call_id > last_call_id]:
-                self._forget(call.call_id)
-                call.fail(ConnectionLostError(f"{self.remote} takes no more calls: {why!a}"))
-
     # --- writing ---
 
     async def _write(self) -> None:
@@ -404,7 +290,7 @@ class Connection:
         while True:
             self._dirty = False
             data = self._next_bytes()
-            if data or self._has_rest:
+            if data or self._has_rest():
                 await self._send(data, scope)
                 continue
             scope.deadline = math.inf
@@ -426,14 +312,15 @@ class Connection:
             self._io_scope.cancel()
             return
         if self._sending or not all_sent:
-            self._has_rest = not all_sent
             self._wake()
+
+    def _has_rest(self) -> bool:
+        return self._eager is not None and self._eager.has_rest
 
     async def _send(self, data: bytes, scope: trio.CancelScope) -> None:
         """In pieces, so that whoever reads slowly is not taken for one that does not read."""
         self._writing = True
-        if self._has_rest:
-            self._has_rest = False
+        if self._has_rest():
             scope.deadline = trio.current_time() + self._limits.write_timeout_s
             await self._stream.send_all(b"")
         for at in range(0, len(data), WRITE_BYTES):

@@ -10,11 +10,15 @@ import trio
 class SendsNowait(Protocol):
     """A stream that can send without waiting."""
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether it keeps some of what it was given, for the next ``send_all`` to send first."""
+
     def send_nowait(self, data: bytes) -> bool:
         """Send at once what the other side has room for. Never blocks.
 
-        False when some of it is kept, which the next ``send_all`` sends first; so call that. Not
-        while a ``send_all`` is under way. Raises trio.BrokenResourceError.
+        False when some of it is kept: then call ``send_all``. Not while that is under way. Raises
+        trio.BrokenResourceError.
         """
 
 
@@ -25,6 +29,11 @@ class EagerStream(trio.abc.HalfCloseableStream):
         self.socket: Final = stream.socket
         self._stream = stream
         self._kept = b""
+
+    @property
+    def has_rest(self) -> bool:
+        """See ``SendsNowait``."""
+        return bool(self._kept)
 
     def send_nowait(self, data: bytes) -> bool:
         """See ``SendsNowait``."""

@@ -74,6 +74,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     # --- trio's stream ---
 
+    @property
+    def has_rest(self) -> bool:
+        """See ``SendsNowait``."""
+        return self.socket_stream.has_rest
+
     def send_nowait(self, data: bytes) -> bool:
         """See ``SendsNowait``."""
         return self.socket_stream.send_nowait(self._encrypt(data))

@@ -18,9 +18,10 @@ from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.transports.net import sockets, tls
 from aelf_p2p.transports.net.budgets import ByteBudget
+from aelf_p2p.transports.net.call_table import Settings
 from aelf_p2p.transports.net.channel import ClientConnection, SocketChannel
 from aelf_p2p.transports.net.codec import Codec
-from aelf_p2p.transports.net.connection import Connection, Settings
+from aelf_p2p.transports.net.connection import Connection
 from aelf_p2p.transports.net.eager_stream import EagerStream
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.net.server import (

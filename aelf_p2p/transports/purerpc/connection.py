@@ -12,17 +12,16 @@ import trio
 
 from aelf_p2p.contracts import Metadata
 from aelf_p2p.core.errors import (
-    CallFailedError,
     ClosedByUsError,
     ConnectionLostError,
     MalformedError,
     StatusCode,
     TransportError,
 )
-from aelf_p2p.core.message_sizes import before_trust, max_reply_bytes, max_request_bytes
+from aelf_p2p.core.message_sizes import max_reply_bytes, max_request_bytes
 from aelf_p2p.core.options import KIB
 from aelf_p2p.core.single_error import single_error_as_itself
-from aelf_p2p.transports.net.budgets import ByteBudget
+from aelf_p2p.transports.net.call_table import CallTable, Settings
 from aelf_p2p.transports.net.calls import Call
 from aelf_p2p.transports.net.codec import (
     BytesReceived,
@@ -35,8 +34,6 @@ from aelf_p2p.transports.net.codec import (
     StatusReceived,
     WindowOpened,
 )
-from aelf_p2p.transports.net.connection import Settings
-from aelf_p2p.transports.net.messages import MessageBuffer
 from aelf_p2p.transports.purerpc.binding import Link
 from aelf_p2p.wire.methods import Method
 
@@ -46,7 +43,7 @@ SHARE_BYTES = 16 * KIB
 """What one call sends before the others have their turn."""
 
 
-class Connection:
+class Connection(CallTable):
     """One connection, either side. ``run_io`` is its life; ``shut_down`` ends it politely."""
 
     def __init__(
@@ -60,42 +57,29 @@ class Connection:
         on_call: Callable[[Call, CallOpened], None] = lambda call, opened: None,
         on_trust: Callable[[], None] = lambda: None,
     ) -> None:
-        self.remote = remote
-        """Who is at the other end, for messages."""
-        self.calls: dict[int, Call] = {}
-        self.lost: TransportError | None = None
-        """Why nothing works any more."""
-        self.draining: str | None = None
-        """Why the other side takes no new calls."""
+        super().__init__(
+            settings=settings,
+            is_client=is_client,
+            remote=remote,
+            on_call=on_call,
+            on_trust=on_trust,
+        )
         self.begun = trio.Event()
         """Set when calls can be made."""
-        self.ended = trio.Event()
-        """Set when ``lost`` is."""
         self._stream = stream
-        self._settings = settings
-        self._options = settings.options
-        limits = self._limits = settings.limits
-        self._is_client = is_client
         self._scheme = scheme
-        self._on_call = on_call
-        self._on_trust = on_trust
-        self._trusting: dict[Call, None] = {}  # calls on which the other side proved who it is
-        self._was_trusted = False
-        self._sending: dict[Call, None] = {}  # calls with something that their windows let out
         self._leaving = trio.Event()
-        self._closing = trio.lowlevel.ParkingLot()  # what waits for the other side to drain
         self._scope = trio.CancelScope(shield=True)
-        self._budget = ByteBudget(limits.connection_bytes, settings.held)
-        if not is_client:
-            self._hold_as_stranger()
         self._link = Link(
             stream,
             is_client=is_client,
-            limits=limits,
+            limits=settings.limits,
             on_event=self._take,
             on_progress=self._go_on,
             on_broken=self._broken,
         )
+        if not is_client:
+            self._hold_as_stranger()
 
     # --- its life ---
 
@@ -137,8 +121,8 @@ class Connection:
             self.drain()
         self._leave(deadline)
 
-    def drain(self) -> None:
-        """Tell the other side that we take no more calls."""
+    def drain(self, why: str = "") -> None:
+        """Tell the other side that we take no more calls; purerpc's GOAWAY says no more."""
         if self.lost is None:
             self._link.drain()
 
@@ -163,17 +147,9 @@ class Connection:
         self._lose(error)
 
     def _lose(self, error: TransportError) -> None:
-        """Nothing works any more: whoever waits for anything gets the error."""
-        if self.lost is not None:
-            return
-        self.lost = error
-        for call in list(self.calls.values()):
-            call.fail(error)
-        self.calls.clear()
-        self._sending.clear()
-        self._closing.unpark_all()
-        self.ended.set()
-        self._leave()
+        if self.lost is None:
+            super()._lose(error)
+            self._leave()
 
     # --- calls ---
 
@@ -181,13 +157,6 @@ class Connection:
     def is_open(self) -> bool:
         """Whether new calls can still be made."""
         return self.lost is None and self.draining is None and not self._leaving.is_set()
-
-    async def wait_draining(self) -> None:
-        """Wait until the other side takes no new calls. Raises what the connection was lost by."""
-        while self.draining is None:
-            if self.lost is not None:
-                raise self.lost.with_traceback(None)  # it may be raised many times
-            await self._closing.park()
 
     def open_call(self, method: Method, metadata: Metadata, timeout_s: float | None) -> Call:
         """A client's. Raises TransportError, MisuseError for metadata that cannot be sent."""
@@ -201,31 +170,6 @@ class Connection:
             method, metadata, timeout_s, authority=self.remote, scheme=self._scheme
         )
         return self._add_call(call_id, method, max_reply_bytes(method, self._options))
-
-    def leave(self, call: Call, error: TransportError) -> None:
-        """Its user has gone: unless it is over, the other side is told, and ``error`` remains."""
-        if self._forget(call.call_id) is not None:
-            self._link.reset(call.call_id)
-        call.fail(error)
-
-    def _add_call(self, call_id: int, method: Method, limit_bytes: int) -> Call:
-        call = self.calls[call_id] = Call(
-            self,
-            call_id,
-            method,
-            MessageBuffer(self._budget),
-            send_buffer_bytes=self._limits.send_buffer_bytes,
-            limit_bytes=before_trust(method, limit_bytes, self._options),
-            trusted_limit_bytes=limit_bytes,
-        )
-        return call
-
-    def _forget(self, call_id: int) -> Call | None:
-        """It is over by itself; returns it, unless it was left before."""
-        call = self.calls.pop(call_id, None)
-        if call is not None:
-            self._sending.pop(call, None)
-        return call
 
     # --- what calls ask of their owner ---
 
@@ -241,40 +185,11 @@ class Connection:
         if credit and self.lost is None:
             self._link.consumed(call.call_id, credit)
 
-    def refused(self, call: Call, error: CallFailedError) -> None:
-        """See ``CallOwner``. A server's handler is told, and ends the call with that status."""
-        if self._is_client:
-            self.leave(call, error)
+    def _reset(self, call_id: int) -> None:
+        self._link.reset(call_id)
 
-    def trust(self, call: Call) -> None:
-        """See ``CallOwner``."""
-        if self.lost is not None:
-            return
-        self._link.trust(call.call_id)
-        if not self._trusting and not self._is_client:
-            self._budget.limit_bytes = self._limits.connection_bytes
-            self._hold_in(self._settings.held)
-            self._on_trust()
-        self._trusting[call] = None
-        self._was_trusted = True
-
-    def distrust(self, call: Call) -> bool:
-        """A call has ended. True when it was the last one that made the other side no stranger."""
-        if call not in self._trusting:
-            return False
-        del self._trusting[call]
-        if self._trusting or self._is_client:
-            return False
-        self._hold_as_stranger()
-        return True
-
-    def _hold_as_stranger(self) -> None:
-        self._budget.limit_bytes = self._limits.stranger_held_bytes
-        self._hold_in(self._settings.held_for_strangers)
-
-    def _hold_in(self, budget: ByteBudget) -> None:
-        if not self._budget.move(budget):
-            self._lose(ConnectionLostError(f"no room for what {self.remote} sends"))
+    def _widen(self, call_id: int) -> None:
+        self._link.trust(call_id)
 
     # --- what comes, and what goes out ---
 
@@ -290,7 +205,8 @@ class Connection:
                 call.inbox.encoding = event.encoding
                 self._on_call(call, event)
             case Draining(last_call_id, why):
-                self._take_draining(last_call_id, why)
+                for call in self._take_draining(last_call_id, why):
+                    self._link.reset(call.call_id)  # purerpc would keep its stream
             case _ if event.call_id in self.calls:
                 self._take_of_call(self.calls[event.call_id], event)
 
@@ -319,15 +235,6 @@ class Connection:
             call.received(data, credit)
         else:
             self._lose(ConnectionLostError(f"{self.remote} sends more bytes than can be held"))
-
-    def _take_draining(self, last_call_id: int, why: str) -> None:
-        self.draining = self.draining or why
-        self._closing.unpark_all()
-        if self._is_client:
-            for call in [call for call in self.calls.values() if call.call_id > last_call_id]:
-                self._forget(call.call_id)
-                self._link.reset(call.call_id)
-                call.fail(ConnectionLostError(f"{self.remote} takes no more calls: {why!a}"))
 
     def _go_on(self) -> None:
         """What was read is told, or something was written."""

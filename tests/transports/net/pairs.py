@@ -13,9 +13,10 @@ from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.transports.grpc.codec import GrpcCodec
 from aelf_p2p.transports.net.budgets import ByteBudget
+from aelf_p2p.transports.net.call_table import Settings
 from aelf_p2p.transports.net.channel import SocketChannel
 from aelf_p2p.transports.net.codec import Codec
-from aelf_p2p.transports.net.connection import Connection, Settings
+from aelf_p2p.transports.net.connection import Connection
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.net.server import OnCall, OnTrust, ServerConnection, Strangers
 
@@ -88,6 +89,10 @@ class EagerWire(Wire):
         self.far: trio.testing.MemoryReceiveStream | None = None
         """Where what is sent arrives."""
         self._kept = b""
+
+    @property
+    def has_rest(self) -> bool:
+        return bool(self._kept)
 
     def send_nowait(self, data: bytes) -> bool:
         self._kept += data
