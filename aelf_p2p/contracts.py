@@ -252,6 +252,9 @@ class LivePeer(Peer, Protocol):
     def confirmed_by_peer(self) -> None:
         """The dialer's confirmation arrived."""
 
+    def on_status_change(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called whenever ``status`` has changed; one caller."""
+
     async def wait_confirmed(self) -> bool:
         """Wait until it is ready; False when it was closed instead."""
 
@@ -297,6 +300,9 @@ class SessionHandler(Protocol):
 
     def received(self, peer: Peer, content: BroadcastContent) -> None:
         """A broadcast arrived. Must not block; bookkeeping only."""
+
+    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> None:
+        """Several arrived one after another; as ``received`` of each."""
 
     async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
         """The reply to a request of type REQUEST_BLOCK, REQUEST_BLOCKS or GET_NODES.

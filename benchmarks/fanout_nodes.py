@@ -29,11 +29,12 @@ from benchmarks.workload import HOST
 
 
 class TrustingKernel:
-    """A ``Kernel`` that takes each transaction once, and no block."""
+    """A ``Kernel`` that takes every transaction, and no block. It keeps none: what a pool of
+    transactions costs is not measured here, and grpc.aio's receivers have none either."""
 
     def __init__(self) -> None:
-        self.transactions: set[bytes] = set()
-        """The ids of those that it took."""
+        self.transactions = 0
+        """How many it took."""
         self._emit: Callable[[KernelEvent], None] = lambda event: None
 
     def connect(self, emit: Callable[[KernelEvent], None]) -> None:
@@ -45,10 +46,8 @@ class TrustingKernel:
         raise InvalidItemError(InvalidReason.BAD_SIGNATURE, f"block {block.hash.hex()}")
 
     def submit_transaction(self, transaction: Transaction) -> bool:
-        """Take it, if it is new."""
-        if transaction.id in self.transactions:
-            return False
-        self.transactions.add(transaction.id)
+        """Take it; the node has seen to it that it is new."""
+        self.transactions += 1
         self._emit(TransactionAccepted(transaction))
         return True
 
@@ -80,7 +79,7 @@ async def _run(parent: Parent) -> None:
         try:
             while True:
                 await trio.to_thread.run_sync(parent.receive, abandon_on_cancel=True)
-                transactions = sum(len(kernel.transactions) for kernel in kernels)
+                transactions = sum(kernel.transactions for kernel in kernels)
                 parent.send({"cpu_seconds": time.process_time(), "transactions": transactions})
         except EOFError:
             return

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import chain
 from typing import Final, Self
 
 from aelf_p2p.core.canonical import (
@@ -21,11 +20,12 @@ from aelf_p2p.core.canonical import (
     encode_timestamp_field,
     encode_varint,
     encode_varint_field,
+    repeated_runs_untrusted,
     repeated_untrusted,
     walk_untrusted,
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
-from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.core.transaction import Transaction, encode_transactions
 
 _VERSION: Final = 1
 _CHAIN_ID: Final = 2
@@ -62,13 +62,12 @@ BLOCK_HEADER_SPEC: Final = MessageSpec(
 # BlockWithTransactions and BlockList (protocol.md §1).
 _HEADER: Final = 1
 _TRANSACTIONS: Final = 2
-_TRANSACTION_TAG: Final = b"\x12"  # of that field, length-delimited
 _BLOCKS: Final = 1
 
 _FIRST_HEIGHT: Final = 1
 
 TRANSACTIONS_A_STEP: Final = 256
-"""Parsed at once: some two milliseconds."""
+"""Parsed at once: half a millisecond."""
 
 
 @dataclass(slots=True, eq=False)
@@ -239,15 +238,20 @@ class Block:
         """
         header: BlockHeader | None = None
         transactions: list[Transaction] = []
-        for number, body in repeated_untrusted(raw, _HEADER, _TRANSACTIONS):
+        in_step = 0
+        for number, bodies, fields in repeated_runs_untrusted(
+            raw, _HEADER, _TRANSACTIONS, most=TRANSACTIONS_A_STEP
+        ):
             if number == _TRANSACTIONS:
-                transactions.append(Transaction.parse_untrusted(bytes(body)))
-                if len(transactions) % TRANSACTIONS_A_STEP == 0:
+                transactions += Transaction.parse_many_untrusted(bodies, fields)
+                in_step += len(bodies)
+                if in_step >= TRANSACTIONS_A_STEP:
+                    in_step = 0
                     yield None
+            elif header is not None or len(bodies) > 1:
+                raise MalformedError("BlockWithTransactions has two headers")
             else:
-                if header is not None:
-                    raise MalformedError("BlockWithTransactions has two headers")
-                header = BlockHeader.parse_untrusted(bytes(body))
+                header = BlockHeader.parse_untrusted(bodies[0])
         if header is None:
             raise MalformedError("BlockWithTransactions has no header")
         yield cls(header, tuple(transactions))
@@ -258,9 +262,7 @@ class Block:
 
     def encode_transactions(self) -> bytes:
         """What follows the header in a BlockWithTransactions."""
-        raws = [each.raw for each in self.transactions]
-        starts = [_TRANSACTION_TAG + encode_varint(len(raw)) for raw in raws]
-        return b"".join(chain.from_iterable(zip(starts, raws, strict=True)))
+        return encode_transactions([each.raw for each in self.transactions])
 
     @property
     def size(self) -> int:

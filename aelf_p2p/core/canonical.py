@@ -32,6 +32,7 @@ MAX_UNKNOWN_FIELDS: Final = 64
 """How many fields beside the ones looked for a message that is not hashed may have."""
 _MAX_FIELD_NUMBER: Final = (1 << 29) - 1
 _MASK64: Final = (1 << 64) - 1
+_RUN_BYTES: Final = 64 * 1024
 _ONE_BYTE: Final = [bytes((value,)) for value in range(0x80)]
 _NS_PER_S: Final = 1_000_000_000
 # google/protobuf/timestamp.proto: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z.
@@ -236,6 +237,47 @@ def repeated_untrusted(raw: bytes | memoryview, *numbers: int) -> Iterator[tuple
             yield number, view[begin:end]
         else:
             unknown = _count_unknown(unknown)
+
+
+def repeated_runs_untrusted(
+    raw: bytes | memoryview, *numbers: int, most: int
+) -> Iterator[tuple[int, list[bytes], bytes]]:
+    """The same, neighbours of one number together: the number, a copy of what is in each, and, of
+    several, one of all as they stand there. At most ``most``, of 64 KiB in all, or one that may be
+    larger. For numbers below 16, whose tag is one byte."""
+    view = memoryview(raw)
+    pos = unknown = 0
+    while pos < len(view):
+        number, wire, begin, end = next(_each_field(view, pos))
+        if wire != _LENGTH or number not in numbers:
+            unknown = _count_unknown(unknown)
+        elif end - pos > _RUN_BYTES // 2:
+            yield number, [bytes(view[begin:end])], b""
+        else:
+            fields = bytes(view[pos : pos + _RUN_BYTES])
+            bodies, size = _cut_run(fields, begin - pos, end - pos, most)
+            yield number, bodies, fields[:size] if len(bodies) > 1 else b""
+            end = pos + size
+        pos = end
+
+
+def _cut_run(fields: bytes, begin: int, end: int, most: int) -> tuple[list[bytes], int]:
+    """What is in the first field, which begins and ends there, and in those behind it that are
+    whole, with the same tag and lengths of one byte or two; and where the last one ends."""
+    tag, size = fields[0], len(fields)
+    bodies = [fields[begin:end]]
+    while end + 2 < size and fields[end] == tag and len(bodies) < most:
+        length, begin = fields[end + 1], end + 2
+        if length > 0x7F:
+            high = fields[begin]
+            if not 0 < high < 0x80:
+                break  # longer, or wrong
+            length, begin = length & 0x7F | high << 7, begin + 1
+        if begin + length > size:
+            break
+        end = begin + length
+        bodies.append(fields[begin:end])
+    return bodies, end
 
 
 def field_untrusted(raw: bytes | memoryview, number: int) -> bytes | None:

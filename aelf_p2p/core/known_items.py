@@ -4,6 +4,7 @@ A cache for each peer would cost a lookup and an insertion for each peer and bro
 table of bit masks costs one of each for a broadcast, whatever the number of peers.
 """
 
+import math
 from collections import deque
 from heapq import heappop, heappush
 
@@ -18,16 +19,18 @@ class KnownItems:
 
     def __init__(self, capacity: int, ttl_s: float) -> None:
         self._capacity = capacity
-        self.ttl_s = ttl_s
+        self._ttl_s = ttl_s
         self._masks: dict[bytes, int] = {}
         self._born: deque[tuple[float, bytes]] = deque()
+        self._next_expiry = math.inf  # or earlier than that
 
     def __len__(self) -> int:
         return len(self._masks)
 
     def mask(self, hash_: bytes, now: float) -> int:
         """The peers that know the item; ``now`` is monotonic seconds."""
-        self._expire(now)
+        if now >= self._next_expiry:
+            self._expire(now)
         return self._masks.get(hash_, 0)
 
     def add(self, hash_: bytes, mask: int, now: float) -> bool:
@@ -35,15 +38,20 @@ class KnownItems:
 
         False when all of them were noted before.
         """
-        self._expire(now)
-        before = self._masks.get(hash_)
+        if now >= self._next_expiry:
+            self._expire(now)
+        masks = self._masks
+        before = masks.get(hash_)
         if before is None:
-            if len(self._masks) >= self._capacity:
-                self._evict_oldest()
-            self._born.append((now, hash_))
+            born = self._born
+            if len(masks) >= self._capacity:
+                del masks[born.popleft()[1]]
+            if not born:
+                self._next_expiry = now + self._ttl_s
+            born.append((now, hash_))
             before = 0
         after = before | mask
-        self._masks[hash_] = after
+        masks[hash_] = after
         return after != before
 
     def forget(self, mask: int) -> None:
@@ -52,12 +60,10 @@ class KnownItems:
             self._masks[hash_] &= ~mask
 
     def _expire(self, now: float) -> None:
-        while self._born and now - self._born[0][0] >= self.ttl_s:
-            self._evict_oldest()
-
-    def _evict_oldest(self) -> None:
-        _, hash_ = self._born.popleft()
-        del self._masks[hash_]
+        born = self._born
+        while born and now >= born[0][0] + self._ttl_s:
+            del self._masks[born.popleft()[1]]
+        self._next_expiry = born[0][0] + self._ttl_s if born else math.inf
 
 
 class PeerBits:

@@ -5,6 +5,8 @@ same for a session, key and session id among it. So once one of them was parsed 
 the next is cut where that one was, and what is the same needs no look.
 """
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple, Self
 
 from google.protobuf.message import DecodeError
@@ -40,6 +42,19 @@ class StreamRequest(NamedTuple):
         return self.head + message_field(reply)
 
 
+class RequestRun(NamedTuple):
+    """Requests of one type that came one after another; at least one."""
+
+    message_type: int
+    heads: list[bytes]
+    messages: list[bytes]
+
+    def requests(self) -> list[StreamRequest]:
+        """Each by itself."""
+        pairs = zip(self.heads, self.messages, strict=True)
+        return [StreamRequest(self.message_type, head, message) for head, message in pairs]
+
+
 class RequestLayout:
     """What stands before and behind type, id and message in the requests of a session."""
 
@@ -70,33 +85,38 @@ class RequestLayout:
             return None
         return cls(before, behind) if parsed == other else None
 
-    def cut(self, data: bytes) -> StreamRequest | None:
-        """A request that is laid out so; None for any other message, whatever it is.
+    def cut_run(self, messages: Sequence[bytes], begin: int, most: int) -> RequestRun | None:
+        """The requests from ``begin`` on that are laid out so, have one type, and ids of one
+        length, at most ``most``; None for a message that is another, whatever it is.
 
         Says just what a parser would, of messages below 16 KiB and ids of 1 to 127 ASCII letters.
         """
-        before, behind = self._before, self._behind
-        if not (data.startswith(before) and data.endswith(behind)):
+        first, behind, at = messages[begin], self._behind, len(self._before)
+        if len(first) < at + 4 or first[at] != _MESSAGE_TYPE or first[at + 2] != _REQUEST_ID:
             return None
-        at = len(before)
-        end = len(data) - len(behind)
-        if end - at < 6 or data[at] != _MESSAGE_TYPE or data[at + 2] != _REQUEST_ID:
+        start = self._before + first[at : at + 4]
+        message_type, id_size = first[at + 1], first[at + 3]
+        if not (0 < message_type < _ONE_BYTE and 0 < id_size < _ONE_BYTE):
             return None
-        message_type, id_size = data[at + 1], data[at + 3]
         head_end = at + 4 + id_size
-        message_at = head_end + 2
-        if message_at > end or data[head_end] != _MESSAGE:
-            return None
-        size = data[head_end + 1]
-        if size >= _ONE_BYTE:
-            high = data[message_at] if message_at < end else 0
-            if not 0 < high < _ONE_BYTE:
-                return None
-            size = size - _ONE_BYTE | high << 7
-            message_at += 1
-        head = data[at:head_end]
-        if message_at + size != end or not (size and 0 < id_size < _ONE_BYTE):
-            return None
-        if not (0 < message_type < _ONE_BYTE and head.isascii()):
-            return None
-        return StreamRequest(message_type, head, data[message_at:end])
+        heads: list[bytes] = []
+        bodies: list[bytes] = []
+        for data in islice(messages, begin, begin + most):
+            if not (data.startswith(start) and data.endswith(behind)):
+                break
+            message_at, end = head_end + 2, len(data) - len(behind)
+            if message_at > end or data[head_end] != _MESSAGE:
+                break
+            size = data[head_end + 1]
+            if size >= _ONE_BYTE:
+                high = data[message_at] if message_at < end else 0
+                if not 0 < high < _ONE_BYTE:
+                    break
+                size = size - _ONE_BYTE | high << 7
+                message_at += 1
+            head = data[at:head_end]
+            if message_at + size != end or not size or not head.isascii():
+                break
+            heads.append(head)
+            bodies.append(data[message_at:end])
+        return RequestRun(message_type, heads, bodies) if heads else None

@@ -93,6 +93,7 @@ class ConnectedPeer(ABC):
         self.close_reason: CloseReason | None = None
         self.status = PeerStatus.UNCONFIRMED
         """Whether it is ready, and why not; looked at for each broadcast."""
+        self._status_changed: Callable[[], None] = lambda: None
         self._sessions = sessions
         self._environment = environment
         self._options = options
@@ -211,8 +212,13 @@ class ConnectedPeer(ABC):
         """The dialer's confirmation arrived: on the stream, or by the unary call."""
         if self.close_reason is None:
             self.status = PeerStatus.READY
+            self._status_changed()
         self._confirmed.set()
         self._settled.set()
+
+    def on_status_change(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called whenever ``status`` has changed."""
+        self._status_changed = changed
 
     async def wait_confirmed(self) -> bool:
         """Wait until it is ready; False when it was closed instead."""
@@ -228,6 +234,7 @@ class ConnectedPeer(ABC):
         if self.close_reason is None:
             self.close_reason = reason
             self.status = PeerStatus.CLOSED
+            self._status_changed()
             self._closing.set()
             self._settled.set()
 

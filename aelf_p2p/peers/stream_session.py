@@ -31,7 +31,13 @@ from aelf_p2p.core.payloads import (
 )
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.sessions import Sessions
-from aelf_p2p.core.stream_request import MAX_CUT_BYTES, RequestLayout, StreamRequest
+from aelf_p2p.core.stream_request import (
+    MAX_CUT_BYTES,
+    RequestLayout,
+    RequestRun,
+    StreamRequest,
+)
+from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.wire import MessageType, StreamMessage, StreamType
 
 log = logging.getLogger(__name__)
@@ -39,13 +45,14 @@ log = logging.getLogger(__name__)
 MAX_WRONG_SESSIONS = 3
 """The wrong session id that ends the connection; one mistake is forgiven, guessing is not."""
 
-MESSAGES_A_TURN = 64
+MESSAGES_A_TURN = 128
 """After so many messages of one read the other tasks get their turn; a read's acknowledgements,
 one after another, are as cheap together as one of these."""
 
 # Looking an enum's member up by name costs a Python call, and these are compared for each message.
 _REQUEST, _REPLY = int(StreamType.REQUEST), int(StreamType.REPLY)
 _BLOCK_BROADCAST = int(MessageType.BLOCK_BROADCAST)
+_TRANSACTION_BROADCAST = int(MessageType.TRANSACTION_BROADCAST)
 _NO_SESSION: set[int] = {MessageType.PING, MessageType.HAND_SHAKE, MessageType.HEALTH_CHECK}
 _WORK: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS, MessageType.GET_NODES}
 
@@ -108,17 +115,19 @@ class StreamSession:
                 taken = 0
                 await trio.lowlevel.checkpoint()
                 continue
-            data = messages[at]
-            at += 1
-            taken += 1
+            room = MESSAGES_A_TURN - taken
+            run = self._layout and self._layout.cut_run(messages, at, room)
+            count = len(run.heads) if run else 1
             try:
-                request = self._layout and self._layout.cut(data)
-                request = request or self._take_parsed_untrusted(data)
-                if request is not None and self._take_request(request):
-                    await self._take_block(request)
+                if run:
+                    await self._take_run(run)
+                else:
+                    await self._take_parsed_untrusted(messages[at])
             except (MalformedError, ProtocolViolationError) as exc:
                 log.info("%s: dropped for breaking the protocol: %s", self._peer.info, exc)
                 self._peer.close(CloseReason.VIOLATION)
+            at += count
+            taken += count
 
     async def work(self) -> None:
         """Answer requests that need the chain or the node's state, one after another."""
@@ -143,25 +152,22 @@ class StreamSession:
             else:
                 self._reply(request, reply, self._send_nowait)
 
-    def _take_parsed_untrusted(self, data: bytes) -> StreamRequest | None:
-        """An authentic request that is still to be taken; None when the message was none, or is
-        done with. Raises MalformedError, ProtocolViolationError."""
+    async def _take_parsed_untrusted(self, data: bytes) -> None:
+        """Act on any message. Raises MalformedError, ProtocolViolationError."""
         envelope, message = split_envelope_untrusted(data)
         stream_type = envelope.stream_type
         if stream_type == _REPLY:
             if not self._match_reply(envelope, message, data):
                 self._ignore("reply to nothing")
-        elif stream_type == _REQUEST:
-            if self._is_authentic(envelope):
-                if isinstance(message, memoryview):
-                    return StreamRequest.of(envelope, bytes(message))
-                # What is learned has shown its session, and can be of use.
-                if envelope.message_type not in _NO_SESSION and len(data) < MAX_CUT_BYTES:
-                    self._layout = RequestLayout.learn(data, envelope)
-                return StreamRequest.of(envelope, message)
-        else:
+        elif stream_type != _REQUEST:
             self._ignore("unknown stream type")
-        return None
+        elif self._is_authentic(envelope):
+            if isinstance(message, memoryview):
+                message = bytes(message)
+            # What is learned has shown its session, and can be of use.
+            elif envelope.message_type not in _NO_SESSION and len(data) < MAX_CUT_BYTES:
+                self._layout = RequestLayout.learn(data, envelope)
+            await self._take_request(StreamRequest.of(envelope, message))
 
     def _is_authentic(self, message: StreamMessage) -> bool:
         """Whether a request carries the right key and session. False: it gets no answer."""
@@ -182,13 +188,34 @@ class StreamSession:
             raise ProtocolViolationError(f"{MAX_WRONG_SESSIONS} wrong session ids")
         return False
 
-    def _take_request(self, request: StreamRequest) -> bool:
-        """True when it is a block, which may take a while to parse, and is still to be taken."""
+    async def _take_run(self, run: RequestRun) -> None:
+        """Act on authentic requests. Raises ProtocolViolationError."""
+        if run.message_type == _TRANSACTION_BROADCAST and self._take_transactions(run):
+            return
+        for request in run.requests():
+            if self._peer.close_reason is not None:
+                return
+            await self._take_request(request)
+
+    def _take_transactions(self, run: RequestRun) -> bool:
+        """False, and nothing is done, when one of them is malformed or oversized."""
+        if max(map(len, run.messages)) > self._max_bytes[_TRANSACTION_BROADCAST]:
+            return False
+        try:
+            transactions = Transaction.parse_many_untrusted(run.messages)
+        except MalformedError:
+            return False
+        self._handler.received_transactions(self._peer, transactions)
+        for head in run.heads:
+            self._say_reply(head, self._say)
+        return True
+
+    async def _take_request(self, request: StreamRequest) -> None:
         kind = request.message_type
         if len(request.message) > self._max_bytes.get(kind, self._options.max_request_bytes):
             self._ignore("oversized message")
         elif kind == _BLOCK_BROADCAST:
-            return True
+            await self._take_block(request)
         elif kind in BROADCAST_TYPES:
             self._take_small_broadcast(request)
         elif kind in _WORK:
@@ -203,7 +230,6 @@ class StreamSession:
             if kind == MessageType.CONFIRM_HAND_SHAKE:
                 self._confirm()
             self._reply(request, b"", self._say)
-        return False
 
     def _take_work_request(self, request: StreamRequest) -> None:
         if len(self._work) >= self._options.max_serving_requests:
@@ -241,8 +267,11 @@ class StreamSession:
         self._ignore("malformed broadcast")  # C# answers nothing
 
     def _reply(self, request: StreamRequest, reply: bytes, say: Callable[[bytes], None]) -> None:
+        self._say_reply(request.reply_body(reply), say)
+
+    def _say_reply(self, body: bytes, say: Callable[[bytes], None]) -> None:
         try:
-            say(self._reply_prefix + request.reply_body(reply))
+            say(self._reply_prefix + body)
         except FullBufferError:
             self._ignore("our answers are not read")
 

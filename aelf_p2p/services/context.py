@@ -163,6 +163,6 @@ class NetworkContext:
 
     def shuffled_ready_peers(self) -> Sequence[Peer]:
         """The ready peers in random order."""
-        peers = self.pool.ready()
+        peers: list[Peer] = list(self.pool.ready())
         self.environment.rng.shuffle(peers)
         return peers

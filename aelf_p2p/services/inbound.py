@@ -1,6 +1,7 @@
 """What peers send: noted as known to them, told to subscribers, and acted on."""
 
 import logging
+from collections.abc import Sequence
 
 import trio
 
@@ -41,7 +42,7 @@ class Inbound:
         """Take a broadcast of a peer. Never blocks."""
         match content:
             case Transaction():
-                self._transaction(peer, content)
+                self.received_transactions(peer, (content,))
             case Announcement():
                 self._announcement(peer, content)
             case Block():
@@ -49,18 +50,25 @@ class Inbound:
             case LibAnnouncement(block_hash, height):
                 peer.chain.saw_lib(block_hash, height)
 
-    def _transaction(self, peer: Peer, transaction: Transaction) -> None:
-        known = self._context.known.transactions
-        if not known.add(transaction.id, peer.bit, trio.current_time()):
-            return
-        try:
-            self._context.kernel.submit_transaction(transaction)
-        except InvalidItemError as exc:
-            log.debug("%s sent a transaction that is refused: %s", peer.info, exc)
-            self._refused(peer, transaction.id, exc.reason)
-            return
-        if self._context.events.is_heard:
-            self._context.events.publish(TransactionsReceived(peer.info, (transaction,)))
+    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> None:
+        """The same of several."""
+        known, kernel = self._context.known.transactions, self._context.kernel
+        now = trio.current_time()
+        taken: list[Transaction] = []
+        for transaction in transactions:
+            if not known.add(transaction.id, peer.bit, now):
+                continue
+            try:
+                kernel.submit_transaction(transaction)
+            except InvalidItemError as exc:
+                log.debug("%s sent a transaction that is refused: %s", peer.info, exc)
+                self._refused(peer, transaction.id, exc.reason)
+                if peer.close_reason is not None:
+                    break
+            else:
+                taken.append(transaction)
+        if taken and self._context.events.is_heard:
+            self._context.events.publish(TransactionsReceived(peer.info, tuple(taken)))
 
     def _refused(self, peer: Peer, transaction_id: bytes, reason: InvalidReason) -> None:
         if reason in _NOT_THE_SENDERS_FAULT:

@@ -28,14 +28,14 @@ class KernelEventHandler:
         """Tell the subscribers, and act; what the sync state forbids to send is held back."""
         self._context.events.publish(event)
         match event:
-            case TransactionAccepted(transaction):
-                self._network.broadcast_transaction(transaction)
-            case BlockMined(block):
-                self._network.broadcast_block(block)
-            case BlockAccepted(block):
+            case TransactionAccepted():
+                self._network.broadcast_transaction(event.transaction)
+            case BlockMined():
+                self._network.broadcast_block(event.block)
+            case BlockAccepted():
                 if self._context.sync.state is SyncState.SYNCING:
                     self._recheck_target()
                 else:
-                    self._network.announce_block(block)
-            case NewIrreversibleBlockFound(block_hash, height):
-                self._network.announce_lib(block_hash, height)
+                    self._network.announce_block(event.block)
+            case NewIrreversibleBlockFound():
+                self._network.announce_lib(event.block_hash, event.height)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -26,6 +26,10 @@ from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.services.receipts import DEFAULT_RECEIPTS, Receipt, ReceiptBook, ReceiptBooks
 
 log = logging.getLogger(__name__)
+
+# Looking an enum's member up by name costs a Python call.
+_BLOCK, _ANNOUNCEMENT = BroadcastKind.BLOCK, BroadcastKind.ANNOUNCEMENT
+_TRANSACTION, _LIB_ANNOUNCEMENT = BroadcastKind.TRANSACTION, BroadcastKind.LIB_ANNOUNCEMENT
 
 
 class BroadcastReport(NamedTuple):
@@ -66,9 +70,7 @@ class NetworkService:
         """Send a transaction to every peer that does not know it."""
         known = self._context.known.transactions
         mask = known.mask(transaction.id, trio.current_time())
-        return self._fan_out(
-            BroadcastKind.TRANSACTION, transaction.id, transaction.raw, known, mask
-        )
+        return self._fan_out(_TRANSACTION, transaction.id, transaction.raw, known, mask)
 
     def broadcast_block(self, block: Block) -> BroadcastReport:
         """Send a whole block, which this node signed, to every peer that does not have it.
@@ -80,7 +82,7 @@ class NetworkService:
             return BroadcastReport(0, held_back=held_back)
         known = self._context.known
         mask = known.block_mask(block.hash, trio.current_time())
-        return self._fan_out(BroadcastKind.BLOCK, block.hash, block.encode(), known.blocks, mask)
+        return self._fan_out(_BLOCK, block.hash, block.encode(), known.blocks, mask)
 
     def announce_block(self, block: Block) -> BroadcastReport:
         """Announce a block, which this node executed, to every peer that does not know of it."""
@@ -90,16 +92,14 @@ class NetworkService:
         known = self._context.known
         mask = known.block_mask(block.hash, trio.current_time())
         payload = Announcement(block.hash, block.height).encode()
-        return self._fan_out(
-            BroadcastKind.ANNOUNCEMENT, block.hash, payload, known.announcements, mask
-        )
+        return self._fan_out(_ANNOUNCEMENT, block.hash, payload, known.announcements, mask)
 
     def announce_lib(self, block_hash: bytes, height: int) -> BroadcastReport:
         """Announce the last irreversible block to every peer."""
         if not self._context.sync.finished:
             return BroadcastReport(0, held_back="the node is not synced")
         payload = LibAnnouncement(block_hash, height).encode()
-        return self._fan_out(BroadcastKind.LIB_ANNOUNCEMENT, block_hash, payload, None, 0)
+        return self._fan_out(_LIB_ANNOUNCEMENT, block_hash, payload, None, 0)
 
     def _held_back(self, time_ns: int) -> str:
         if not self._context.sync.finished:
@@ -111,20 +111,21 @@ class NetworkService:
         self, kind: BroadcastKind, hash_: bytes, payload: bytes, known: KnownItems | None, mask: int
     ) -> BroadcastReport:
         """Queue one item for every ready peer outside ``mask``, and note those as knowing it."""
+        pool = self._context.pool
+        peers = pool.ready()
+        receipt = self._receipts.open(kind, hash_)
+        if receipt is None and not pool.ready_mask() & ~mask:  # nothing is encoded for nobody
+            return BroadcastReport(0, len(peers))
         item: BroadcastItem | None = None
         skipped = queued_mask = 0
         dropped: Counter[DropReason] | None = None
-        receipt = self._receipts.open(kind, hash_)
-        peers = self._context.pool.ready()
-        if kind is BroadcastKind.BLOCK:
-            self._put_next_producer_first(peers)
-        for peer in peers:
+        for peer in self._next_producer_first(peers) if kind is _BLOCK else peers:
             if mask & peer.bit:
                 skipped += 1
                 if receipt is not None:
                     receipt.known(peer)
                 continue
-            if item is None:  # encoded only when anyone wants it
+            if item is None:
                 request_id = self._context.environment.new_request_id()
                 item = BroadcastItem(kind, hash_, payload, request_id, receipt)
             refused = peer.enqueue(item)
@@ -139,11 +140,12 @@ class NetworkService:
             known.add(hash_, queued_mask, trio.current_time())
         return BroadcastReport(queued_mask.bit_count(), skipped, dropped, receipt=receipt)
 
-    def _put_next_producer_first(self, peers: list[LivePeer]) -> None:
+    def _next_producer_first(self, peers: Sequence[LivePeer]) -> Sequence[LivePeer]:
         """Whoever builds on a block is to have it before all others (protocol §4)."""
         next_producer = self._context.next_producer()
-        if next_producer is not None:
-            peers.sort(key=lambda peer: peer.info.public_key != next_producer)
+        if next_producer is None:
+            return peers
+        return sorted(peers, key=lambda peer: peer.info.public_key != next_producer)
 
     # --- requesting ---
 

@@ -1,6 +1,6 @@
 """The connected peers, by public key."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import trio
 
@@ -17,6 +17,8 @@ class PeerPool:
     def __init__(self) -> None:
         self._peers: dict[bytes, LivePeer] = {}
         self._added = trio.Event()  # replaced whenever a peer is added
+        self._ready: tuple[LivePeer, ...] | None = None  # None when that may have changed
+        self._ready_mask = 0
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -31,6 +33,8 @@ class PeerPool:
         if held is not None and held.status is not PeerStatus.CLOSED:
             raise MisuseError(f"{held.info} is still connected")
         self._peers[peer.info.public_key] = peer
+        self._look_again()
+        peer.on_status_change(self._look_again)
         self._added.set()
         self._added = trio.Event()
 
@@ -38,6 +42,7 @@ class PeerPool:
         """Let a peer go, unless another one took its place already."""
         if self._peers.get(peer.info.public_key) is peer:
             del self._peers[peer.info.public_key]
+            self._look_again()
 
     def get(self, public_key: bytes) -> LivePeer | None:
         """The open peer of a key, whether confirmed or not."""
@@ -60,10 +65,21 @@ class PeerPool:
             elif await peer.wait_confirmed():
                 return peer
 
-    def ready(self) -> list[LivePeer]:
-        """The peers that requests and broadcasts go to."""
-        is_ready = PeerStatus.READY
-        return [peer for peer in self._peers.values() if peer.status is is_ready]
+    def ready(self) -> Sequence[LivePeer]:
+        """The peers that requests and broadcasts go to, oldest first."""
+        if self._ready is None:
+            self._ready = tuple(peer for peer in self if peer.status is PeerStatus.READY)
+            self._ready_mask = sum(peer.bit for peer in self._ready)
+        return self._ready
+
+    def ready_mask(self) -> int:
+        """Their bits."""
+        if self._ready is None:
+            self.ready()
+        return self._ready_mask
+
+    def _look_again(self) -> None:
+        self._ready = None
 
     def count_beside(self, public_key: bytes, host: str) -> PoolCount:
         """What the pool holds for the admission of a newcomer, its own older entry left out."""

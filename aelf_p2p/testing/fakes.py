@@ -1,6 +1,6 @@
 """Fakes of the contracts: parts of a node that a test can hold in its hand."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -72,6 +72,7 @@ class FakePeer:
         self._settled = trio.Event()
         self._closed = trio.Event()
         self._confirmed = False
+        self._status_changed: Callable[[], None] = lambda: None
         if confirmed:
             self.confirmed_by_peer()
 
@@ -162,6 +163,7 @@ class FakePeer:
         """Closed at once; the first reason stays."""
         if self.close_reason is None:
             self.close_reason = reason
+            self._status_changed()
             self._settled.set()
             self._closed.set()
 
@@ -181,7 +183,12 @@ class FakePeer:
     def confirmed_by_peer(self) -> None:
         """Be ready."""
         self._confirmed = True
+        self._status_changed()
         self._settled.set()
+
+    def on_status_change(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called whenever ``status`` has changed."""
+        self._status_changed = changed
 
     def heard(self) -> None:
         """Nothing watches it."""

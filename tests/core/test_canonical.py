@@ -5,6 +5,7 @@ it is the same" is what canonical means. Unknown fields are the exception (it ke
 came), and are tested by tables.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -33,6 +34,7 @@ from aelf_p2p.core.canonical import (
     encode_varint_field,
     field_untrusted,
     field_view_untrusted,
+    repeated_runs_untrusted,
     repeated_untrusted,
     walk_untrusted,
 )
@@ -460,6 +462,55 @@ def test_repeated_fields_are_slices_of_the_input_and_come_lazily() -> None:
     ]
     with pytest.raises(MalformedError, match="field 1 is cut short"):
         next(walk)
+
+
+LENGTHS = st.integers(0, 300) | st.sampled_from([0x3FFF, 0x4000, 32_765, 32_766, 70_000])
+FIELDS = st.one_of(
+    st.tuples(st.sampled_from([1, 2, 2, 2, 3]), LENGTHS.map(bytes)).map(
+        lambda field: encode_message_field(*field)
+    ),
+    st.sampled_from([b"\x08\x05", b"\x12\x80\x00", b"\x12\x81\x80\x00", b"\x12\xff", b"\x13"]),
+)
+
+
+@given(
+    st.lists(FIELDS, max_size=30) | st.lists(FIELDS, max_size=3).map(lambda part: part * 100),
+    st.binary(max_size=2),
+    st.integers(1, 40),
+)
+def test_runs_are_the_same_fields_with_neighbours_together(
+    fields: list[bytes], tail: bytes, most: int
+) -> None:
+    raw = b"".join(fields) + tail
+    singly: list[tuple[int, bytes]] = []
+    together: list[tuple[int, bytes]] = []
+
+    def walk_singly() -> None:
+        singly.extend((number, bytes(body)) for number, body in repeated_untrusted(raw, 1, 2))
+
+    def walk_together() -> None:
+        for number, bodies, run in repeated_runs_untrusted(raw, 1, 2, most=most):
+            assert len(bodies) <= most
+            if len(bodies) > 1:
+                assert b"".join(encode_message_field(number, body) for body in bodies) == run
+                assert len(run) <= 64 * 1024
+            together.extend((number, body) for body in bodies)
+
+    try:
+        walk_singly()
+    except MalformedError as exc:
+        with pytest.raises(MalformedError, match=re.escape(str(exc))):
+            walk_together()
+    else:
+        walk_together()
+    assert together == singly
+
+
+def test_neighbours_come_together() -> None:
+    raw = b"".join(encode_message_field(2, bytes(size)) for size in (3, 0, 200, 1, 2))
+    runs = list(repeated_runs_untrusted(raw, 1, 2, most=3))
+    assert [len(bodies) for _, bodies, _ in runs] == [3, 2]
+    assert b"".join(run for _, _, run in runs) == raw
 
 
 # --- nothing but MalformedError -------------------------------------------------------------------

@@ -88,7 +88,6 @@ def test_an_entry_lives_as_long_as_it_says() -> None:
     assert items.mask(HASHES[0], 149.9) == 5
     assert items.mask(HASHES[0], 150.0) == 0
     assert len(items) == 0
-    assert items.ttl_s == 100.0
 
 
 # --- bits -----------------------------------------------------------------------------------------

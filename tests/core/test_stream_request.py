@@ -1,5 +1,7 @@
 """Requests cut by a learned layout, against protobuf's own parser."""
 
+from itertools import takewhile
+
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
@@ -45,17 +47,28 @@ def learned(layout: str) -> RequestLayout:
     return found
 
 
+def cut(layout: RequestLayout, data: bytes) -> StreamRequest | None:
+    """One message by itself."""
+    run = layout.cut_run([b"before", data], 1, 1)
+    return None if run is None else only(run.requests())
+
+
+def only(requests: list[StreamRequest]) -> StreamRequest:
+    (request,) = requests
+    return request
+
+
 @given(LAYOUTS, TYPES, IDS, MESSAGES)
 def test_what_is_cut_is_what_would_be_parsed(
     layout: str, message_type: int, request_id: str, message: bytes
 ) -> None:
     data = encode(layout, message_type, request_id, message)
-    cut = learned(layout).cut(data)
+    request = cut(learned(layout), data)
     usual = request_id.isascii() and 0 < len(request_id) < 128 and 0 < message_type < 128
     if usual and 0 < len(message) < 16 * 1024:
-        assert cut == request_of(StreamMessage.FromString(data))
+        assert request == request_of(StreamMessage.FromString(data))
     else:
-        assert cut is None
+        assert request is None
 
 
 @given(LAYOUTS, st.data())
@@ -73,29 +86,29 @@ def test_bytes_that_are_changed_are_parsed_alike_or_not_cut(
             raw.insert(at, byte)
         else:
             del raw[at]
-    cut = learned(layout).cut(bytes(raw))
+    request = cut(learned(layout), bytes(raw))
     try:
         parsed = StreamMessage.FromString(bytes(raw))
     except DecodeError:
-        assert cut is None
+        assert request is None
         return
-    if cut is not None:
-        assert (cut.message_type, cut.message) == (parsed.message_type, parsed.message)
-        assert cut.reply_body(b"") == request_of(parsed).reply_body(b"")
+    if request is not None:
+        assert (request.message_type, request.message) == (parsed.message_type, parsed.message)
+        assert request.reply_body(b"") == request_of(parsed).reply_body(b"")
         assert (parsed.stream_type, dict(parsed.meta)) == (StreamType.REQUEST, META)
 
 
 @pytest.mark.parametrize("layout", ["ours", "c#"])
 def test_another_session_is_not_cut(layout: str) -> None:
     other = {**META, "session-id-bin": "00fe"}
-    assert learned(layout).cut(encode(layout, 9, "1700000000000_x", b"m", other)) is None
+    assert cut(learned(layout), encode(layout, 9, "1700000000000_x", b"m", other)) is None
 
 
 def test_every_short_beginning_is_not_cut() -> None:
     data = encode("ours", 9, "1700000000000_x", b"m")
     layout = learned("ours")
-    assert layout.cut(data) is not None
-    assert [layout.cut(data[:size]) for size in range(len(data))] == [None] * len(data)
+    assert cut(layout, data) is not None
+    assert [cut(layout, data[:size]) for size in range(len(data))] == [None] * len(data)
 
 
 def test_a_layout_that_cannot_be_learned() -> None:
@@ -131,4 +144,33 @@ def test_learning_never_fails_and_cuts_what_it_learned_from(
     data = encode(layout, message_type, request_id, message, meta)
     parsed = StreamMessage.FromString(data)
     found = RequestLayout.learn(data, parsed)
-    assert found is None or found.cut(data) in (None, request_of(parsed))
+    assert found is None or cut(found, data) in (None, request_of(parsed))
+
+
+SMALL = st.tuples(
+    st.sampled_from([9, 9, 9, 10]),
+    st.text("0123456789", min_size=1, max_size=2),
+    st.binary(min_size=1, max_size=200),
+    st.sampled_from([META, META, META, {**META, "peer-info": "another"}]),
+)
+
+
+@given(LAYOUTS, st.lists(SMALL, min_size=1, max_size=8), st.data())
+def test_a_run_is_what_is_laid_out_alike(
+    layout: str, parts: list[tuple[int, str, bytes, dict[str, str]]], data: st.DataObject
+) -> None:
+    messages = [encode(layout, *part) for part in parts]
+    begin = data.draw(st.integers(0, len(parts) - 1))
+    most = data.draw(st.integers(1, 9))
+    alike = [
+        request_of(StreamMessage.FromString(message))
+        for message, _ in takewhile(
+            lambda pair: (
+                (pair[1][0], len(pair[1][1]), pair[1][3])
+                == (parts[begin][0], len(parts[begin][1]), META)
+            ),
+            list(zip(messages, parts, strict=True))[begin : begin + most],
+        )
+    ]
+    run = learned(layout).cut_run(messages, begin, most)
+    assert (run.requests() if run is not None else []) == alike

@@ -14,7 +14,7 @@ from aelf_p2p.core.canonical import (
     encode_varint_field,
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
-from aelf_p2p.core.transaction import Transaction
+from aelf_p2p.core.transaction import Transaction, encode_transactions
 from aelf_p2p.testing.vectors import (
     TransactionVector,
     UnsignedTransactionVector,
@@ -230,12 +230,12 @@ MANGLED = st.tuples(st.lists(FRAGMENTS, max_size=8).map(b"".join), st.binary(max
 )
 
 
-@given(
-    MANGLED
-    | st.tuples(
-        st.sampled_from(REAL), st.integers(0, 2**16), st.integers(0, 255), st.booleans()
-    ).map(lambda made: mangle(*made))
-)
+NEARLY_REAL = st.tuples(
+    st.sampled_from(REAL), st.integers(0, 2**16), st.integers(0, 255), st.booleans()
+).map(lambda made: mangle(*made))
+
+
+@given(MANGLED | NEARLY_REAL)
 def test_the_quick_way_takes_nothing_that_the_careful_one_does_not(raw: bytes) -> None:
     quick = Transaction._parse_usual(raw)
     assert quick is None or len(quick.from_address) == len(quick.to_address) == 32
@@ -253,3 +253,27 @@ def mangle(vector: UnsignedTransactionVector, at: int, byte: int, cuts: bool) ->
 @pytest.mark.parametrize("vector", REAL, ids=lambda vector: vector.id.hex()[:8])
 def test_real_transactions_go_the_quick_way(vector: UnsignedTransactionVector) -> None:
     assert Transaction._parse_usual(vector.raw) is not None
+
+
+SOUND = st.sampled_from(REAL).map(lambda vector: vector.raw)
+ODD = st.just(VECTORS.transactions[0].raw + b"\xba\x06\x01u")  # well-formed, with an unknown field
+
+
+@given(st.lists(SOUND | SOUND | SOUND | ODD | MANGLED | NEARLY_REAL, max_size=6), st.booleans())
+def test_many_are_parsed_as_each_by_itself(raws: list[bytes], encoded: bool) -> None:
+    laid_out = encode_transactions(raws) if encoded else b""
+    try:
+        each = [Transaction.parse_untrusted(raw) for raw in raws]
+    except MalformedError:
+        with pytest.raises(MalformedError):
+            Transaction.parse_many_untrusted(raws, laid_out)
+    else:
+        many = Transaction.parse_many_untrusted(raws, laid_out)
+        assert [(one.raw, one.id) for one in many] == [(one.raw, one.id) for one in each]
+
+
+def test_real_transactions_are_parsed_together() -> None:
+    raws = [vector.raw for vector in REAL]
+    many = Transaction._parse_many_usual(raws, encode_transactions(raws))
+    assert many is not None
+    assert [one.id for one in many] == [vector.id for vector in REAL]

@@ -23,6 +23,7 @@ from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.payloads import BroadcastContent
 from aelf_p2p.core.peer_info import PeerInfo
 from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.peers.stream_peer import StreamPeer
 from aelf_p2p.transports.memory_pipe import MemoryPipe
 
@@ -193,6 +194,9 @@ class Handler:
 
     def received(self, peer: Peer, content: BroadcastContent) -> None:
         self.contents.append(content)
+
+    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> None:
+        self.contents += transactions
 
     async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
         self.requests.append((message_type, request))

@@ -7,6 +7,7 @@ import contextlib
 from random import Random
 from typing import Any
 
+import peer_service_pb2 as theirs
 import pytest
 import trio
 import trio.testing
@@ -29,7 +30,8 @@ from aelf_p2p.core.identity import Identity
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerStatus
 from aelf_p2p.core.transaction import Transaction
-from aelf_p2p.peers.stream_session import StreamSession
+from aelf_p2p.peers.stream_peer import StreamPeer
+from aelf_p2p.peers.stream_session import MESSAGES_A_TURN, StreamSession
 from aelf_p2p.testing.vectors import load_vectors
 from tests.peers.foreign_side import (
     ANNOUNCEMENT_BROADCAST,
@@ -50,6 +52,7 @@ from tests.peers.foreign_side import (
     REQUEST_BLOCKS,
     SESSIONS,
     TRANSACTION_BROADCAST,
+    Handler,
     Pair,
     encode,
     make_peer,
@@ -98,6 +101,28 @@ REQUESTS = {
     GET_NODES: NodesRequest(max_count=10).SerializeToString(),
 }
 NEED_A_SESSION = [CONFIRM_HAND_SHAKE, *REQUESTS, *BROADCASTS, DISCONNECT, ANY, 13, 99]
+
+
+def make_session(
+    options: NetworkOptions = NetworkOptions(),  # noqa: B008 - it is frozen
+) -> tuple[StreamSession, StreamPeer, Handler, list[bytes]]:
+    """One by itself, its peer, what it hands on, and what it answers."""
+    peer, _, handler = make_peer()
+    posted: list[bytes] = []
+    session = StreamSession(
+        peer=peer,
+        sessions=SESSIONS,
+        handler=handler,
+        options=options,
+        reply_prefix=b"",
+        post_nowait=posted.append,
+        send_nowait=posted.append,
+        is_full=lambda: False,
+        acknowledge_many=lambda messages, begin: 0,
+        match_reply=lambda reply, message, data: False,
+        confirm=peer.confirmed_by_peer,
+    )
+    return session, peer, handler, posted
 
 
 def payload_of(message_type: int) -> bytes:
@@ -408,26 +433,61 @@ async def test_after_a_violation_nothing_counts(autojump_clock: trio.abc.Clock) 
 
 async def test_what_is_read_after_a_close_does_not_count() -> None:
     transaction = encode(REQUEST, TRANSACTION_BROADCAST, "1_a", VECTORS.transactions[0].raw, META)
-    peer, _, handler = make_peer()
-    posted: list[bytes] = []
-    session = StreamSession(
-        peer=peer,
-        sessions=SESSIONS,
-        handler=handler,
-        options=NetworkOptions(),
-        reply_prefix=b"",
-        post_nowait=posted.append,
-        send_nowait=posted.append,
-        is_full=lambda: False,
-        acknowledge_many=lambda messages, begin: 0,
-        match_reply=lambda reply, message, data: False,
-        confirm=peer.confirmed_by_peer,
-    )
+    session, peer, handler, posted = make_session()
     await session.take_untrusted([transaction])
     assert (len(handler.contents), len(posted)) == (1, 1)
     peer.close(CloseReason.REMOVED)
     await session.take_untrusted([transaction])
     assert (len(handler.contents), len(posted)) == (1, 1)
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+LARGEST = NetworkOptions(max_transaction_bytes=1000)
+MANY = {
+    "sound": VECTORS.transactions[0].raw,
+    "malformed": VECTORS.transactions[1].raw[:-1],
+    "odd": VECTORS.transactions[2].raw + b"\xba\x06\x01u",  # a field that C# does not know either
+    "oversized": Transaction.build(
+        from_address=HASH, to_address=HASH, method_name="m", params=bytes(2000)
+    ).raw,
+}
+IGNORED = {"malformed": "malformed broadcast", "oversized": "oversized message"}
+
+
+@given(st.lists(st.sampled_from([*MANY, "sound", "sound", "announcement", "ping"]), max_size=12))
+def test_what_comes_together_is_taken_as_it_would_be_singly(kinds: list[str]) -> None:
+    """In its order, and whatever is wrong with one of them is its own affair."""
+
+    async def main() -> None:
+        session, _, handler, posted = make_session(LARGEST)
+        messages, contents, ids = [], [], []
+        for number, kind in enumerate(kinds):
+            request_id = f"1_{number:02}"
+            if kind == "ping":
+                messages.append(encode(REQUEST, PING, request_id, b"", NO_SESSION))
+            elif kind == "announcement":
+                messages.append(
+                    encode(REQUEST, ANNOUNCEMENT_BROADCAST, request_id, announcement(), META)
+                )
+                contents.append(announcement())
+            else:
+                messages.append(
+                    encode(REQUEST, TRANSACTION_BROADCAST, request_id, MANY[kind], META)
+                )
+                contents += [] if kind in IGNORED else [MANY[kind]]
+            ids += [] if kind in IGNORED else [request_id]
+        await session.take_untrusted(messages)
+        assert [
+            each.raw if isinstance(each, Transaction) else announcement()
+            for each in handler.contents
+        ] == contents
+        assert [theirs.StreamMessage.FromString(reply).request_id for reply in posted] == ids
+        assert session.ignored == {
+            why: kinds.count(kind) for kind, why in IGNORED.items() if kind in kinds
+        }
+
+    trio.run(main)
 
 
 # --- goodbye --------------------------------------------------------------------------------------
@@ -654,7 +714,16 @@ async def test_a_store_that_is_broken_is_logged_once(
     assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
-async def test_a_flood_leaves_others_their_turn(autojump_clock: trio.abc.Clock) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        encode(REQUEST, PING, "1_a", b"", NO_SESSION),
+        encode(REQUEST, TRANSACTION_BROADCAST, "1_a", VECTORS.transactions[0].raw, META),
+        encode(REQUEST, TRANSACTION_BROADCAST, "1_a", b"malformed", META),
+    ],
+    ids=["pings", "transactions", "malformed transactions"],
+)
+async def test_a_flood_leaves_others_their_turn(message: bytes) -> None:
     turns = 0
 
     async def count_turns() -> None:
@@ -663,16 +732,12 @@ async def test_a_flood_leaves_others_their_turn(autojump_clock: trio.abc.Clock) 
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    ping = encode(REQUEST, PING, "1_a", b"", NO_SESSION)
-    async with open_pair(window_bytes=10**9) as pair:
-        await pair.side.send_raw(*[ping] * 6400)
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(count_turns)
-                for _ in range(6400):
-                    await pair.side.receive()
-                scope.cancel()
-    assert turns >= 100
+    session, _, _, _ = make_session()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        await session.take_untrusted([message] * (50 * MESSAGES_A_TURN))
+        nursery.cancel_scope.cancel()
+    assert turns >= 45
 
 
 # --- whatever comes -------------------------------------------------------------------------------

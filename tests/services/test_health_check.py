@@ -26,7 +26,7 @@ async def test_every_peer_is_asked_and_stays(autojump_clock: MockClock) -> None:
     peers = services.add_peers(12)
     await health_check(services).step()
     assert [peer.requests for peer in peers] == [[("health", b"")]] * 12
-    assert services.context.pool.ready() == peers
+    assert list(services.context.pool.ready()) == peers
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,22 @@ async def test_a_wrong_transaction_is_neither_told_nor_relayed(autojump_clock: M
     assert [item.payload for item in third.enqueued] == [make_transaction().raw]
 
 
+async def test_transactions_that_came_together_are_told_together(
+    autojump_clock: MockClock,
+) -> None:
+    services = Services()
+    [peer, other] = services.add_peers(2)
+    transactions = [make_transaction(number) for number in range(3)]
+    services.inbound.received(peer, transactions[1])
+    with services.context.events.subscribe() as events:
+        services.inbound.received_transactions(peer, [*transactions, transactions[0]])
+        received = [await anext(events) for _ in range(3)][-1]
+    assert received == TransactionsReceived(peer.info, (transactions[0], transactions[2]))
+    raws = [transactions[number].raw for number in (1, 0, 2)]
+    assert [item.payload for item in other.enqueued] == raws
+    assert not peer.enqueued
+
+
 # --- invalid transactions -------------------------------------------------------------------------
 
 
@@ -175,6 +191,19 @@ async def test_fifty_invalid_transactions_are_borne_and_one_more_is_not(
     [ban] = services.context.bans.active(now)
     assert (ban.subject, ban.reason) == ("192.0.2.1", BanReason.INVALID_TRANSACTIONS)
     assert ban.until == pytest.approx(now + 300)
+
+
+async def test_of_what_came_with_the_last_straw_nothing_more_counts(
+    autojump_clock: MockClock,
+) -> None:
+    services = Services()
+    [peer] = services.add_peers(1)
+    receive_invalid(services, peer, range(50))
+    first, last = make_transaction(1), make_transaction(2)
+    services.inbound.received_transactions(peer, [first, invalid(50), last])
+    assert peer.close_reason is CloseReason.INVALID_TRANSACTIONS
+    assert not services.kernel.submit_transaction(first)  # it has that one
+    assert services.kernel.submit_transaction(last)
 
 
 async def test_ipv6_senders_of_one_network_are_one(autojump_clock: MockClock) -> None:

@@ -2,11 +2,13 @@
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from aelf_p2p.core.admission import PoolCount
 from aelf_p2p.core.errors import MisuseError
-from aelf_p2p.core.peer_info import CloseReason
+from aelf_p2p.core.peer_info import CloseReason, PeerStatus
 from aelf_p2p.services.peer_pool import PeerPool
 from aelf_p2p.testing.fakes import FakePeer
 
@@ -26,16 +28,16 @@ async def test_a_closed_peer_is_not_found() -> None:
     pool.add(peer)
     peer.close(CloseReason.LOST)
     assert pool.get(peer.info.public_key) is None
-    assert pool.ready() == []
+    assert not pool.ready()
 
 
 async def test_only_confirmed_peers_are_ready() -> None:
     pool, peer = PeerPool(), FakePeer(1, confirmed=False)
     pool.add(peer)
-    assert pool.ready() == []
+    assert not pool.ready()
     assert pool.get(peer.info.public_key) is peer
     peer.confirmed_by_peer()
-    assert pool.ready() == [peer]
+    assert list(pool.ready()) == [peer]
 
 
 async def test_an_open_peer_is_not_pushed_out() -> None:
@@ -120,3 +122,27 @@ async def test_waiting_goes_on_when_a_peer_is_closed_instead() -> None:
         await wait_all_tasks_blocked()
         pool.add(new)
     assert found == [new]
+
+
+PEERS = st.integers(1, 4)
+STEPS = st.tuples(st.sampled_from(["add", "confirm", "close", "remove", "look"]), PEERS)
+
+
+@given(st.lists(STEPS, max_size=30))
+def test_who_is_ready_is_as_each_says(steps: list[tuple[str, int]]) -> None:
+    """However they come, are confirmed, and go, and whenever it is looked at."""
+    pool = PeerPool()
+    peers = {number: FakePeer(number, confirmed=False) for number in range(1, 5)}
+    for step, number in steps:
+        peer = peers[number]
+        if step == "add" and peer not in pool:
+            pool.add(peer)
+        elif step == "confirm":
+            peer.confirmed_by_peer()
+        elif step == "close":
+            peer.close(CloseReason.LOST)
+        elif step == "remove":
+            pool.remove(peer)
+        else:
+            assert list(pool.ready()) == [each for each in pool if each.status is PeerStatus.READY]
+            assert pool.ready_mask() == sum(each.bit for each in pool.ready())
