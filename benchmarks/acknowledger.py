@@ -9,7 +9,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from aelf_p2p.core.canonical import encode_bytes_field
+from aelf_p2p.core.encoders import encode_bytes_field
 from aelf_p2p.core.envelope import envelope_body
 from aelf_p2p.transports.net.messages import PREFIX_BYTES, frame_messages
 from aelf_p2p.wire import MessageType, StreamMessage, StreamType

@@ -19,8 +19,8 @@ import trio
 
 from aelf_p2p.contracts import ChainStore, Kernel
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.canonical import encode_varint
 from aelf_p2p.core.chain_id import describe_chain_id
+from aelf_p2p.core.encoders import encode_varint
 from aelf_p2p.core.errors import (
     InvalidItemError,
     InvalidReason,

@@ -13,6 +13,9 @@ from aelf_p2p.core.canonical import (
     MAP_STRING_BYTES,
     TIMESTAMP,
     MessageSpec,
+    walk_untrusted,
+)
+from aelf_p2p.core.encoders import (
     encode_bytes_field,
     encode_hash_field,
     encode_message_field,
@@ -20,11 +23,9 @@ from aelf_p2p.core.canonical import (
     encode_timestamp_field,
     encode_varint,
     encode_varint_field,
-    repeated_runs_untrusted,
-    repeated_untrusted,
-    walk_untrusted,
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
+from aelf_p2p.core.fields import repeated_runs_untrusted, repeated_untrusted
 from aelf_p2p.core.transaction import Transaction, encode_transactions
 
 _VERSION: Final = 1

@@ -7,12 +7,9 @@ envelope is ``prefix + body``: the prefix (stream type and meta) is fixed for a 
 
 from google.protobuf.message import DecodeError
 
-from aelf_p2p.core.canonical import (
-    cut_field_untrusted,
-    encode_bytes_field,
-    encode_varint_field,
-)
+from aelf_p2p.core.encoders import encode_bytes_field, encode_varint_field
 from aelf_p2p.core.errors import MalformedError
+from aelf_p2p.core.fields import cut_field_untrusted
 from aelf_p2p.wire import StreamMessage, StreamType
 
 META_PUBLIC_KEY = "public-key"

@@ -10,10 +10,11 @@ from typing import cast
 
 from google.protobuf.message import DecodeError
 
-from aelf_p2p.core.canonical import HANDSHAKE_DATA_SPEC, field_untrusted, walk_untrusted
+from aelf_p2p.core.canonical import HANDSHAKE_DATA_SPEC, walk_untrusted
 from aelf_p2p.core.chain_status import ChainStatus
 from aelf_p2p.core.endpoint import MAX_PORT
 from aelf_p2p.core.errors import HandshakeRefusedError, MalformedError, OwnHandshakeError
+from aelf_p2p.core.fields import field_untrusted
 from aelf_p2p.core.identity import Identity, verify
 from aelf_p2p.core.options import PROTOCOL_VERSION, NetworkOptions
 from aelf_p2p.core.sessions import new_session_id

@@ -7,9 +7,10 @@ from google.protobuf.message import DecodeError
 
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
-from aelf_p2p.core.canonical import encode_message_field, field_view_untrusted
+from aelf_p2p.core.encoders import encode_message_field
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import HandlerError, MalformedError
+from aelf_p2p.core.fields import field_view_untrusted
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.wire import (
     BlockReply,

@@ -10,18 +10,13 @@ from typing import Final, Self
 from google.protobuf.message import DecodeError
 
 from aelf_p2p import wire
-from aelf_p2p.core.canonical import (
-    ADDRESS,
-    BYTES,
-    INT64,
-    STRING,
-    MessageSpec,
+from aelf_p2p.core.canonical import ADDRESS, BYTES, INT64, STRING, MessageSpec, walk_untrusted
+from aelf_p2p.core.encoders import (
     encode_bytes_field,
     encode_hash_field,
     encode_string_field,
     encode_varint,
     encode_varint_field,
-    walk_untrusted,
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
 

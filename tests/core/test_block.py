@@ -15,8 +15,9 @@ from aelf_p2p.core.block import (
     BlockHeader,
     parse_block_list_untrusted,
 )
-from aelf_p2p.core.canonical import encode_bytes_field, encode_message_field, repeated_untrusted
+from aelf_p2p.core.encoders import encode_bytes_field, encode_message_field
 from aelf_p2p.core.errors import MalformedError, MisuseError
+from aelf_p2p.core.fields import repeated_untrusted
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.testing.vectors import BlockVector, load_vectors
 

@@ -8,8 +8,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aelf_p2p.core import canonical
-from aelf_p2p.core.canonical import encode_message_field, encode_varint_field
+from aelf_p2p.core import fields
+from aelf_p2p.core.encoders import encode_message_field, encode_varint_field
 from aelf_p2p.core.envelope import (
     LARGE_BYTES,
     MAX_OVERHEAD_BYTES,
@@ -292,7 +292,7 @@ def test_a_message_of_nothing_but_messages_is_refused_without_a_walk(
 ) -> None:
     """Two million empty fields: each would be a step of a loop in Python."""
     steps = 0
-    each_field = canonical._each_field
+    each_field = fields.each_field_untrusted
 
     def counted(raw: bytes | memoryview, pos: int = 0) -> Iterator[tuple[int, int, int, int]]:
         nonlocal steps
@@ -300,7 +300,7 @@ def test_a_message_of_nothing_but_messages_is_refused_without_a_walk(
             steps += 1
             yield field
 
-    monkeypatch.setattr(canonical, "_each_field", counted)
+    monkeypatch.setattr(fields, "each_field_untrusted", counted)
     with pytest.raises(MalformedError):
         split_envelope_untrusted(b"\x22\x00" * 2_000_000)
     assert steps < 10_000

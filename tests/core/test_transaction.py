@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aelf_p2p import wire
-from aelf_p2p.core.canonical import (
+from aelf_p2p.core.encoders import (
     encode_bytes_field,
     encode_hash_field,
     encode_string_field,
