@@ -5,13 +5,12 @@ method, a bad header) is answered here, and the connection never hears of it.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
 import h2.events as e
 from h2.errors import ErrorCodes
-from h2.exceptions import H2Error, StreamClosedError, StreamIDTooLowError, TooManyStreamsError
+from h2.exceptions import H2Error, TooManyStreamsError
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
@@ -24,10 +23,14 @@ from aelf_p2p.core.errors import (
     ProtocolViolationError,
     StatusCode,
 )
-from aelf_p2p.core.options import KIB, MIB
 from aelf_p2p.transports.grpc import headers
 from aelf_p2p.transports.grpc.frames import DataPiece, FrameScanner
-from aelf_p2p.transports.grpc.http2 import Http2
+from aelf_p2p.transports.grpc.http2 import Http2, still_open
+from aelf_p2p.transports.grpc.receive_windows import (
+    LEAST_WINDOW_BYTES,
+    CallWindow,
+    ReceiveWindows,
+)
 from aelf_p2p.transports.net.budgets import EventBudget
 from aelf_p2p.transports.net.codec import (
     BytesReceived,
@@ -43,10 +46,6 @@ from aelf_p2p.transports.net.codec import (
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import METHODS, Method
 
-LEAST_WINDOW_BYTES = 64 * KIB - 1
-"""HTTP/2's initial window, of a stream and of a connection; a stranger's stays that."""
-TRUSTED_WINDOW_BYTES = 16 * MIB
-"""Of a connection that somebody has shaken hands on; its calls are then held back one by one."""
 ASSUMED_CALLS = 100
 """At once, before a server has said how many it takes: no server should take fewer (RFC 9113)."""
 
@@ -57,8 +56,7 @@ _FRAME_HEADER_BYTES = 9
 class _Call:
     """A call whose stream is open in at least one direction."""
 
-    window_bytes: int
-    free_credit: int = 0  # consumed, and not yet told to the other side
+    window: CallWindow
     reply_began: bool = False
     we_ended: bool = False
     they_ended: bool = False
@@ -88,14 +86,13 @@ class GrpcCodec:
         self._informational = EventBudget(limits.empty_frames)
         self._late_frames = EventBudget(limits.late_frames)
         self._calls: dict[int, _Call] = {}
-        self._trusted = False
-        self._free_credit = 0  # of the connection
         self._we_drain = False
         self._they_drain: str | None = None
         self._now = 0.0
         self._out: list[bytes | memoryview] = []
         self._greeted = False  # their SETTINGS came
         self._h2 = Http2(limits, is_client=is_client)
+        self._windows = ReceiveWindows(self._h2, limits)
 
     # --- from the other side ---
 
@@ -148,7 +145,7 @@ class GrpcCodec:
         if self._is_client:  # h2 lets it, though it refuses a push
             raise ProtocolViolationError("a call by the server")
         call_id = event.stream_id
-        call = self._calls[call_id] = _Call(self._limits.call_window_bytes)
+        call = self._calls[call_id] = _Call(self._windows.open(call_id))
         if self._we_drain:
             self._reset(call_id, ErrorCodes.REFUSED_STREAM)
             return
@@ -229,8 +226,7 @@ class GrpcCodec:
         yield from self._take_bytes(event.stream_id, event.data, event.flow_controlled_length)
 
     def _take_bytes(self, call_id: int, data: bytes, credit: int) -> Iterator[Event]:
-        if self._trusted:
-            self._free_connection(credit)
+        self._windows.arrived(credit)
         if call_id not in self._calls:
             self.consumed(call_id, credit)
         elif credit:
@@ -317,14 +313,14 @@ class GrpcCodec:
             ) from exc
         except H2Error as exc:
             raise ConnectionLostError(f"no more calls on this connection: {exc}") from exc
-        self._calls[call_id] = _Call(self._limits.call_window_bytes)
+        self._calls[call_id] = _Call(self._windows.open(call_id))
         return call_id
 
     def end_request(self, call_id: int) -> None:
         """See ``Codec``."""
         call = self._calls.get(call_id)
         if call is not None and not call.we_ended:
-            with self._still_open():
+            with still_open():
                 self._h2.end_stream(call_id)
             self._end_our_half(call_id, call)
 
@@ -335,7 +331,7 @@ class GrpcCodec:
         call = self._calls.get(call_id)
         if call is not None and not call.reply_began:
             call.reply_began = True
-            with self._still_open():
+            with still_open():
                 self._h2.send_headers(call_id, headers.reply_headers(gzip=gzip))
 
     def end_reply(self, call_id: int, code: StatusCode, details: str) -> None:
@@ -353,7 +349,7 @@ class GrpcCodec:
         self._end_stream(call_id, self._calls[call_id], trailers)
 
     def _end_stream(self, call_id: int, call: _Call, trailers: list[tuple[bytes, bytes]]) -> None:
-        with self._still_open():
+        with still_open():
             self._h2.send_headers(call_id, trailers, end_stream=True)
             if not call.they_ended:
                 # RFC 9113 §8.1: so a server says that it needs no more of the request
@@ -375,7 +371,7 @@ class GrpcCodec:
     def send(self, call_id: int, data: bytes | memoryview) -> None:
         """See ``Codec``."""
         self._flush()
-        with self._still_open():
+        with still_open():
             self._out += self._h2.data_frames(call_id, data)
 
     def reset(self, call_id: int) -> None:
@@ -385,33 +381,16 @@ class GrpcCodec:
 
     def consumed(self, call_id: int, credit: int) -> bool:
         """See ``Codec``."""
-        told = not self._trusted and self._free_connection(credit)
-        call = self._calls.get(call_id)
-        if call is None or call.they_ended:
-            return told
-        call.free_credit += credit
-        if call.free_credit < call.window_bytes // 2:
-            return told
-        self._open_window(call_id, call)
-        return True
+        return self._windows.consumed(self._receiving(call_id), credit)
 
     def trust(self, call_id: int) -> None:
         """See ``Codec``."""
-        if not self._trusted:
-            self._trusted = True
-            # What strangers' calls left unread is not told again when it is consumed.
-            self._free_connection(TRUSTED_WINDOW_BYTES)
+        windows = [call.window for call in self._calls.values()]
+        self._windows.trust(self._receiving(call_id), windows)
+
+    def _receiving(self, call_id: int) -> CallWindow | None:
         call = self._calls.get(call_id)
-        if call is None or call.they_ended:
-            return
-        first = self._limits.call_window_bytes
-        grown = sum(other.window_bytes - first for other in self._calls.values())
-        growth = self._limits.trusted_call_window_bytes - call.window_bytes
-        growth = min(growth, self._limits.growth_bytes - grown)
-        if growth > 0:
-            call.window_bytes += growth
-            call.free_credit += growth
-            self._open_window(call_id, call)
+        return None if call is None or call.they_ended else call.window
 
     def drain(self, why: str = "") -> None:
         """See ``Codec``."""
@@ -430,13 +409,6 @@ class GrpcCodec:
     def _flush(self) -> None:
         if said := self._h2.data_to_send():
             self._out.append(said)
-
-    @contextmanager
-    def _still_open(self) -> Iterator[None]:
-        """h2 may know of the end of a stream whose event we have not taken yet, or have forgotten
-        the stream; headers then look to it like those of a new one."""
-        with suppress(StreamClosedError, StreamIDTooLowError, TooManyStreamsError):
-            yield
 
     def _end_our_half(self, call_id: int, call: _Call) -> None:
         call.we_ended = True
@@ -460,27 +432,12 @@ class GrpcCodec:
 
     def _reset(self, call_id: int, code: ErrorCodes) -> None:
         self._calls.pop(call_id, None)
-        with self._still_open():
+        with still_open():
             self._h2.reset_stream(call_id, code)
 
     def _provoked(self) -> None:
         if not self._provoked_resets.spend(self._now):
             raise ProtocolViolationError("too many calls that had to be reset")
-
-    def _free_connection(self, credit: int) -> bool:
-        """Returns whether the other side is told."""
-        self._free_credit += credit
-        window = TRUSTED_WINDOW_BYTES if self._trusted else LEAST_WINDOW_BYTES
-        if self._free_credit < window // 2:
-            return False
-        self._h2.increment_flow_control_window(self._free_credit)
-        self._free_credit = 0
-        return True
-
-    def _open_window(self, call_id: int, call: _Call) -> None:
-        with self._still_open():
-            self._h2.increment_flow_control_window(call.free_credit, call_id)
-        call.free_credit = 0
 
     def _go_away(self, code: ErrorCodes, why: str) -> None:
         self._we_drain = True

@@ -9,11 +9,13 @@ import logging
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from typing import Any, cast
 
 import h2.events as e
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.exceptions import StreamClosedError, StreamIDTooLowError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
 from h2.stream import H2Stream, StreamState
 from hpack import Decoder, HeaderTuple
@@ -111,6 +113,12 @@ class Http2(H2Connection):
                 self.remote_settings.pop(code, None)
         _slim(self.remote_settings)  # some came that had no value yet
         self.encoder.header_table_size = min(self.encoder.header_table_size, ENCODER_TABLE_BYTES)
+
+
+def still_open() -> AbstractContextManager[None]:
+    """Around what is said on a stream: h2 may know of its end, whose event was not taken yet, or
+    have forgotten the stream; headers then look to it like those of a new one."""
+    return suppress(StreamClosedError, StreamIDTooLowError, TooManyStreamsError)
 
 
 def _takes_data(stream: H2Stream) -> bool:

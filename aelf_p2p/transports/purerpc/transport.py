@@ -8,7 +8,7 @@ import trio
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.transports.grpc.codec import LEAST_WINDOW_BYTES
+from aelf_p2p.transports.grpc.receive_windows import LEAST_WINDOW_BYTES
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.net.server import AcceptedConnection, OnCall, OnTrust
 from aelf_p2p.transports.net.transport import DialedConnection, SocketTransport
