@@ -7,7 +7,7 @@ service. Anything that goes wrong arrives as an error of ``aelf_p2p.core.errors`
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -253,7 +253,7 @@ class LivePeer(Peer, Protocol):
         """The dialer's confirmation arrived."""
 
     def on_status_change(self, changed: Callable[[], None]) -> None:
-        """Have ``changed`` called whenever ``status`` has changed; one caller."""
+        """Have ``changed`` called whenever ``status`` has changed, in place of any before it."""
 
     async def wait_confirmed(self) -> bool:
         """Wait until it is ready; False when it was closed instead."""
@@ -295,14 +295,23 @@ class UnaryPeerFactory(Protocol):
         """What the peer says comes in by calls of its own, beside the channel."""
 
 
+class Taken(NamedTuple):
+    """What became of transactions that arrived together."""
+
+    looked_at: int
+    """How many, the first ones; no more once the peer is closed."""
+    relayed: bool
+    """Whether any of them waits for other peers now, whose senders should have their turn."""
+
+
 class SessionHandler(Protocol):
     """What the node does with what peers send. Given to peers by the composition root."""
 
     def received(self, peer: Peer, content: BroadcastContent) -> None:
         """A broadcast arrived. Must not block; bookkeeping only."""
 
-    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> None:
-        """Several arrived one after another; as ``received`` of each."""
+    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> Taken:
+        """Several arrived one after another; as ``received`` of each, until the peer is closed."""
 
     async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
         """The reply to a request of type REQUEST_BLOCK, REQUEST_BLOCKS or GET_NODES.

@@ -46,7 +46,7 @@ class TrustingKernel:
         raise InvalidItemError(InvalidReason.BAD_SIGNATURE, f"block {block.hash.hex()}")
 
     def submit_transaction(self, transaction: Transaction) -> bool:
-        """Take it; the node has seen to it that it is new."""
+        """Take it: here each comes once, from the one sender."""
         self.transactions += 1
         self._emit(TransactionAccepted(transaction))
         return True

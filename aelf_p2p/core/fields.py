@@ -96,9 +96,14 @@ def repeated_untrusted(raw: bytes | memoryview, *numbers: int) -> Iterator[tuple
 def repeated_runs_untrusted(
     raw: bytes | memoryview, *numbers: int, most: int
 ) -> Iterator[tuple[int, list[bytes], bytes]]:
-    """The same, neighbours of one number together: the number, a copy of what is in each, and, of
-    several, one of all as they stand there. At most ``most``, of 32 KiB in all, or one that may be
-    larger. For numbers below 16, whose tag is one byte."""
+    """The same with neighbours of one number together, copied. Yields the number, the content of
+    each field, and of several also all of them as they stand there, tags and lengths included.
+
+    At most ``most`` come together, of 32 KiB in all; a larger one comes alone. ``numbers`` are
+    below 16, so that a tag is one byte.
+
+    :raises MalformedError: when the walk comes to the damage, after what stands before it.
+    """
     view = memoryview(raw)
     pos = unknown = 0
     while pos < len(view):

@@ -57,7 +57,8 @@ class BlockReceived:
 
 @dataclass(frozen=True)
 class TransactionsReceived:
-    """A peer sent transactions that it had not sent before, and that the kernel does not refuse."""
+    """A peer sent transactions that it had not sent before, and that the kernel does not refuse:
+    those that came together, some fifty at most."""
 
     peer: PeerInfo
     transactions: tuple[Transaction, ...]

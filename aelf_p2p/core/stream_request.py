@@ -6,7 +6,6 @@ the next is cut where that one was, and what is the same needs no look.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple, Self
 
 from google.protobuf.message import DecodeError
@@ -101,7 +100,8 @@ class RequestLayout:
         head_end = at + 4 + id_size
         heads: list[bytes] = []
         bodies: list[bytes] = []
-        for data in islice(messages, begin, begin + most):
+        for position in range(begin, min(begin + most, len(messages))):
+            data = messages[position]
             if not (data.startswith(start) and data.endswith(behind)):
                 break
             message_at, end = head_end + 2, len(data) - len(behind)

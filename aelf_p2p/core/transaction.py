@@ -47,8 +47,7 @@ TRANSACTION_SPEC: Final = MessageSpec(
 _begins_usually = re.compile(rb"\x0a\x22\x0a\x20.{32}\x12\x22\x0a\x20.{32}", re.DOTALL).match
 _SIGNATURE_TAG_BYTES: Final = 3
 
-TRANSACTION_TAG: Final = b"\x12"
-"""Before each transaction's length in a BlockWithTransactions: field 2, length-delimited."""
+_TAG: Final = b"\x12"  # of each transaction in a BlockWithTransactions: field 2, length-delimited
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -128,11 +127,22 @@ class Transaction:
 
         :raises MalformedError: one of them is malformed.
         """
-        if len(raws) > 1:
-            transactions = cls._parse_many_usual(raws, encoded or encode_transactions(raws))
-            if transactions is not None:
-                return transactions
-        return [cls.parse_untrusted(raw) for raw in raws]
+        together = cls._parse_many_usual(raws, encoded)
+        return [cls.parse_untrusted(raw) for raw in raws] if together is None else together
+
+    @classmethod
+    def parse_each_untrusted(cls, raws: Sequence[bytes]) -> list[Self | None]:
+        """The same, with None in the place of each that is malformed. Never raises."""
+        together = cls._parse_many_usual(raws)
+        if together is not None:
+            return list(together)
+        each: list[Self | None] = []
+        for raw in raws:
+            try:
+                each.append(cls.parse_untrusted(raw))
+            except MalformedError:
+                each.append(None)
+        return each
 
     @classmethod
     def _parse_usual(cls, raw: bytes) -> Self | None:
@@ -145,10 +155,12 @@ class Transaction:
         return None if id_ is None else cls(raw, id_)
 
     @classmethod
-    def _parse_many_usual(cls, raws: Sequence[bytes], encoded: bytes) -> list[Self] | None:
+    def _parse_many_usual(cls, raws: Sequence[bytes], encoded: bytes = b"") -> list[Self] | None:
         """All of them; None when one is not so. Protobuf looks at all at once, in C."""
+        if len(raws) < 2 or not all(map(_begins_usually, raws)):
+            return None
         block = wire.BlockWithTransactions()
-        if not all(map(_begins_usually, raws)) or not _is_usual(block, encoded):
+        if not _is_usual(block, encoded or encode_transactions(raws)):
             return None
         transactions: list[Self] = []
         for raw, message in zip(raws, block.transactions, strict=True):
@@ -217,7 +229,7 @@ class Transaction:
 
 def encode_transactions(raws: Sequence[bytes]) -> bytes:
     """Transactions as they follow the header in a BlockWithTransactions."""
-    starts = [TRANSACTION_TAG + encode_varint(len(raw)) for raw in raws]
+    starts = [_TAG + encode_varint(len(raw)) for raw in raws]
     return b"".join(chain.from_iterable(zip(starts, raws, strict=True)))
 
 

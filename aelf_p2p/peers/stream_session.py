@@ -96,6 +96,10 @@ class StreamSession:
         self._layout: RequestLayout | None = None  # of its authentic requests
         self._options = options
         self._max_bytes = {kind: options.max_broadcast_bytes(kind) for kind in BROADCAST_TYPES}
+        self._max_transaction_bytes = options.max_transaction_bytes
+        # Twice as many fit into the queues of other peers, whose senders wait for their turn: it
+        # may be that two of ours come before it.
+        self._most_together = max(options.max_queued_transactions // 2, 1)
         # A memory channel would do the same, and weigh 2 KiB more for each peer.
         self._work: list[StreamRequest] = []
         self._idle_workers = trio.lowlevel.ParkingLot()
@@ -115,7 +119,7 @@ class StreamSession:
                 taken = 0
                 await trio.lowlevel.checkpoint()
                 continue
-            room = MESSAGES_A_TURN - taken
+            room = min(MESSAGES_A_TURN - taken, self._most_together)
             run = self._layout and self._layout.cut_run(messages, at, room)
             count = len(run.heads) if run else 1
             try:
@@ -190,7 +194,9 @@ class StreamSession:
 
     async def _take_run(self, run: RequestRun) -> None:
         """Act on authentic requests. Raises ProtocolViolationError."""
-        if run.message_type == _TRANSACTION_BROADCAST and self._take_transactions(run):
+        if run.message_type == _TRANSACTION_BROADCAST:
+            if self._take_transactions(run):
+                await trio.lowlevel.checkpoint()
             return
         for request in run.requests():
             if self._peer.close_reason is not None:
@@ -198,19 +204,33 @@ class StreamSession:
             await self._take_request(request)
 
     def _take_transactions(self, run: RequestRun) -> bool:
-        """False, and nothing is done, when one of them is malformed or oversized."""
-        if max(map(len, run.messages)) > self._max_bytes[_TRANSACTION_BROADCAST]:
-            return False
-        try:
-            transactions = Transaction.parse_many_untrusted(run.messages)
-        except MalformedError:
-            return False
-        self._handler.received_transactions(self._peer, transactions)
-        for head in run.heads:
+        """Whether others should have their turn now: some wait for other peers."""
+        heads, transactions = run.heads, Transaction.parse_each_untrusted(run.messages)
+        if not all(transactions) or max(map(len, run.messages)) > self._max_transaction_bytes:
+            heads, transactions = self._without_faults(run, transactions)
+        taken = self._handler.received_transactions(self._peer, [tx for tx in transactions if tx])
+        for head in heads[: taken.looked_at]:
             self._say_reply(head, self._say)
-        return True
+        return taken.relayed
+
+    def _without_faults(
+        self, run: RequestRun, transactions: Sequence[Transaction | None]
+    ) -> tuple[list[bytes], list[Transaction | None]]:
+        """Heads and transactions of those that are taken; the others are ignored and counted."""
+        heads: list[bytes] = []
+        kept: list[Transaction | None] = []
+        for head, message, transaction in zip(run.heads, run.messages, transactions, strict=True):
+            if len(message) > self._max_transaction_bytes:
+                self._ignore("oversized message")
+            elif transaction is None:
+                self._ignore("malformed broadcast")  # C# answers nothing
+            else:
+                heads.append(head)
+                kept.append(transaction)
+        return heads, kept
 
     async def _take_request(self, request: StreamRequest) -> None:
+        """Act on an authentic request. Raises ProtocolViolationError."""
         kind = request.message_type
         if len(request.message) > self._max_bytes.get(kind, self._options.max_request_bytes):
             self._ignore("oversized message")

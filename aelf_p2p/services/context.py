@@ -105,6 +105,8 @@ class NetworkContext:
     sync: SyncProgress = field(default_factory=SyncProgress)
     boot_nodes: frozenset[Endpoint] = frozenset()
     pool: PeerPool = field(default_factory=PeerPool)
+    queued_broadcasts: int = 0
+    """How many broadcasts were put into any peer's queue."""
 
     def __post_init__(self) -> None:
         self.changes = Changes()

@@ -21,6 +21,9 @@ from aelf_p2p.core.network_events import (
 )
 
 Event = NetworkEvent | KernelEvent
+
+TRANSACTION_OVERHEAD_BYTES = 200
+"""What a transaction weighs beside its bytes; an event may hold some fifty."""
 """What subscribers get: what the network saw, and what the kernel did."""
 
 
@@ -81,9 +84,9 @@ def _weight(event: Event) -> int:
         case BlockReceived(_, block) | BlockAccepted(block) | BlockMined(block):
             return block.size
         case TransactionsReceived(_, transactions):
-            return sum(len(transaction.raw) for transaction in transactions)
+            return sum(len(each.raw) + TRANSACTION_OVERHEAD_BYTES for each in transactions)
         case TransactionAccepted(transaction):
-            return len(transaction.raw)
+            return len(transaction.raw) + TRANSACTION_OVERHEAD_BYTES
         case _:
             return 0
 

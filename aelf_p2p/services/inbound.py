@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import trio
 
-from aelf_p2p.contracts import Peer
+from aelf_p2p.contracts import Peer, Taken
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import InvalidItemError, InvalidReason
@@ -50,25 +50,32 @@ class Inbound:
             case LibAnnouncement(block_hash, height):
                 peer.chain.saw_lib(block_hash, height)
 
-    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> None:
-        """The same of several."""
-        known, kernel = self._context.known.transactions, self._context.kernel
-        now = trio.current_time()
+    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> Taken:
+        """The same of several. Stops when the peer is closed, by the kernel or for too many that
+        are refused."""
+        context = self._context
+        known, kernel = context.known.transactions, context.kernel
+        now, queued_before = trio.current_time(), context.queued_broadcasts
+        looked_at = 0
         taken: list[Transaction] = []
-        for transaction in transactions:
-            if not known.add(transaction.id, peer.bit, now):
-                continue
-            try:
-                kernel.submit_transaction(transaction)
-            except InvalidItemError as exc:
-                log.debug("%s sent a transaction that is refused: %s", peer.info, exc)
-                self._refused(peer, transaction.id, exc.reason)
+        try:
+            for transaction in transactions:
                 if peer.close_reason is not None:
                     break
-            else:
-                taken.append(transaction)
-        if taken and self._context.events.is_heard:
-            self._context.events.publish(TransactionsReceived(peer.info, tuple(taken)))
+                looked_at += 1
+                if not known.add(transaction.id, peer.bit, now):
+                    continue
+                try:
+                    kernel.submit_transaction(transaction)
+                except InvalidItemError as exc:
+                    log.debug("%s sent a transaction that is refused: %s", peer.info, exc)
+                    self._refused(peer, transaction.id, exc.reason)
+                else:
+                    taken.append(transaction)
+        finally:  # whatever the kernel does, subscribers hear of what it took
+            if taken and context.events.is_heard:
+                context.events.publish(TransactionsReceived(peer.info, tuple(taken)))
+        return Taken(looked_at, relayed=context.queued_broadcasts > queued_before)
 
     def _refused(self, peer: Peer, transaction_id: bytes, reason: InvalidReason) -> None:
         if reason in _NOT_THE_SENDERS_FAULT:

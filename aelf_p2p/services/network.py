@@ -111,10 +111,9 @@ class NetworkService:
         self, kind: BroadcastKind, hash_: bytes, payload: bytes, known: KnownItems | None, mask: int
     ) -> BroadcastReport:
         """Queue one item for every ready peer outside ``mask``, and note those as knowing it."""
-        pool = self._context.pool
-        peers = pool.ready()
+        peers, all_ready = self._context.pool.ready_peers()
         receipt = self._receipts.open(kind, hash_)
-        if receipt is None and not pool.ready_mask() & ~mask:  # nothing is encoded for nobody
+        if receipt is None and not all_ready & ~mask:  # nothing is encoded for nobody
             return BroadcastReport(0, len(peers))
         item: BroadcastItem | None = None
         skipped = queued_mask = 0
@@ -136,8 +135,10 @@ class NetworkService:
                 dropped[refused] += 1
             if receipt is not None:
                 receipt.enqueued(peer, refused)
-        if known is not None and queued_mask:
-            known.add(hash_, queued_mask, trio.current_time())
+        if queued_mask:
+            self._context.queued_broadcasts += 1
+            if known is not None:
+                known.add(hash_, queued_mask, trio.current_time())
         return BroadcastReport(queued_mask.bit_count(), skipped, dropped, receipt=receipt)
 
     def _next_producer_first(self, peers: Sequence[LivePeer]) -> Sequence[LivePeer]:

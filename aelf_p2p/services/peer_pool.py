@@ -1,6 +1,7 @@
 """The connected peers, by public key."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import trio
 
@@ -11,14 +12,21 @@ from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.peer_info import PeerStatus
 
 
+class ReadyPeers(NamedTuple):
+    """The peers that are ready now."""
+
+    peers: tuple[LivePeer, ...]
+    mask: int
+    """All of their bits."""
+
+
 class PeerPool:
     """At most one peer a key. Peers that are closed, or going, are not looked at any more."""
 
     def __init__(self) -> None:
         self._peers: dict[bytes, LivePeer] = {}
         self._added = trio.Event()  # replaced whenever a peer is added
-        self._ready: tuple[LivePeer, ...] | None = None  # None when that may have changed
-        self._ready_mask = 0
+        self._ready: ReadyPeers | None = None  # None when that may have changed
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -29,9 +37,10 @@ class PeerPool:
 
     def add(self, peer: LivePeer) -> None:
         """Take a peer in. The caller has closed the one it replaces."""
-        held = self._peers.pop(peer.info.public_key, None)
+        held = self._peers.get(peer.info.public_key)
         if held is not None and held.status is not PeerStatus.CLOSED:
             raise MisuseError(f"{held.info} is still connected")
+        self._peers.pop(peer.info.public_key, None)  # the newcomer is the youngest
         self._peers[peer.info.public_key] = peer
         self._look_again()
         peer.on_status_change(self._look_again)
@@ -67,16 +76,14 @@ class PeerPool:
 
     def ready(self) -> Sequence[LivePeer]:
         """The peers that requests and broadcasts go to, oldest first."""
-        if self._ready is None:
-            self._ready = tuple(peer for peer in self if peer.status is PeerStatus.READY)
-            self._ready_mask = sum(peer.bit for peer in self._ready)
-        return self._ready
+        return self.ready_peers().peers
 
-    def ready_mask(self) -> int:
-        """Their bits."""
+    def ready_peers(self) -> ReadyPeers:
+        """The same, with their bits."""
         if self._ready is None:
-            self.ready()
-        return self._ready_mask
+            peers = tuple(peer for peer in self if peer.status is PeerStatus.READY)
+            self._ready = ReadyPeers(peers, sum(peer.bit for peer in peers))
+        return self._ready
 
     def _look_again(self) -> None:
         self._ready = None

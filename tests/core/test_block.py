@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aelf_p2p import wire
 from aelf_p2p.core.block import (
+    STEP_BYTES,
     TRANSACTIONS_A_STEP,
     Block,
     BlockHeader,
@@ -285,6 +286,7 @@ def test_a_block_may_be_without_transactions() -> None:
         (b"", "no header"),
         (b"\x08\x01", "no header"),
         (encode_message_field(1, BlockHeader.build(**SMALLEST).raw) * 2, "two headers"),
+        (RAW_97 + encode_message_field(1, BlockHeader.build(**SMALLEST).raw), "two headers"),
         (encode_message_field(1, b"\x38\x01"), "BlockHeader has no field 3"),
         (RAW_97 + b"\x12\x00", "Transaction has no field 1"),
         (RAW_97[:-1], "cut short"),
@@ -324,12 +326,12 @@ def test_a_block_list_is_walked_block_by_block() -> None:
 
 
 def test_a_large_block_is_parsed_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many transactions, no step parses more than about so many of them."""
+    """However many transactions, no step parses more than about so many bytes of them."""
     steps = [0]
     parse_many = Transaction.parse_many_untrusted
 
     def count(raws: Sequence[bytes], encoded: bytes) -> list[Transaction]:
-        steps[-1] += len(raws)
+        steps[-1] += sum(map(len, raws))
         return parse_many(raws, encoded)
 
     monkeypatch.setattr(Transaction, "parse_many_untrusted", count)
@@ -341,9 +343,9 @@ def test_a_large_block_is_parsed_in_steps(monkeypatch: pytest.MonkeyPatch) -> No
             steps.append(0)
         else:
             assert step == large
-    assert sum(steps) == total
-    assert min(steps[:-1]) >= TRANSACTIONS_A_STEP
-    assert max(steps) < 2 * TRANSACTIONS_A_STEP
+    assert sum(steps) == total * len(transaction.raw)
+    assert len(steps) > 2
+    assert max(steps) < 2 * STEP_BYTES
 
     listed = encode_message_field(1, RAW_97) + encode_message_field(1, large.encode())
     small = Block.parse_untrusted(RAW_97)

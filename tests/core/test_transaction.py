@@ -1,9 +1,10 @@
 """Transactions: real ones keep their ids, incomplete ones are refused, new ones are canonical."""
 
+import hashlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aelf_p2p import wire
@@ -35,6 +36,7 @@ PARTS = {
     "ref_block_number": encode_varint_field(3, 96),
     "method_name": encode_string_field(5, "Transfer"),
 }
+MINUS_ONE = b"".join((PARTS["from"], PARTS["to"], encode_varint_field(3, -1), PARTS["method_name"]))
 SMALLEST: dict[str, Any] = {"from_address": FROM, "to_address": TO, "method_name": "Transfer"}
 
 
@@ -259,7 +261,21 @@ SOUND = st.sampled_from(REAL).map(lambda vector: vector.raw)
 ODD = st.just(VECTORS.transactions[0].raw + b"\xba\x06\x01u")  # well-formed, with an unknown field
 
 
-@given(st.lists(SOUND | SOUND | SOUND | ODD | MANGLED | NEARLY_REAL, max_size=6), st.booleans())
+SIGNED = st.sampled_from([0, 1, 127, 128, 200, 16_384]).map(
+    lambda size: Transaction.build(**SMALLEST, signature=b"s" * size).raw
+)
+FIRST = VECTORS.transactions[0].raw
+
+
+@given(
+    st.lists(SOUND | SOUND | SOUND | SIGNED | ODD | MANGLED | NEARLY_REAL, max_size=6),
+    st.booleans(),
+)
+@example([FIRST, b"".join((PARTS["from"], PARTS["method_name"])), FIRST], True)
+@example([FIRST, b"".join((PARTS["to"], PARTS["method_name"])), FIRST], True)
+@example([FIRST, b"".join((PARTS["from"], PARTS["to"])), FIRST], False)
+@example([FIRST, b"\x0a\x21\x0a\x1f" + bytes(31) + FIRST[36:], FIRST], False)
+@example([FIRST, MINUS_ONE, FIRST], False)
 def test_many_are_parsed_as_each_by_itself(raws: list[bytes], encoded: bool) -> None:
     laid_out = encode_transactions(raws) if encoded else b""
     try:
@@ -267,9 +283,29 @@ def test_many_are_parsed_as_each_by_itself(raws: list[bytes], encoded: bool) -> 
     except MalformedError:
         with pytest.raises(MalformedError):
             Transaction.parse_many_untrusted(raws, laid_out)
+        parsed = [parse_or_none(raw) for raw in raws]
+        assert Transaction.parse_each_untrusted(raws) == parsed
+        assert None in parsed
     else:
         many = Transaction.parse_many_untrusted(raws, laid_out)
         assert [(one.raw, one.id) for one in many] == [(one.raw, one.id) for one in each]
+        assert Transaction.parse_each_untrusted(raws) == each
+
+
+def parse_or_none(raw: bytes) -> Transaction | None:
+    try:
+        return Transaction.parse_untrusted(raw)
+    except MalformedError:
+        return None
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 200, 16_384])
+def test_the_id_of_each_of_many_leaves_out_its_signature(size: int) -> None:
+    unsigned = Transaction.build(**SMALLEST)
+    raws = [unsigned.with_signature(b"s" * size).raw if size else unsigned.raw] * 2
+    many = Transaction._parse_many_usual(raws)
+    assert many is not None
+    assert [one.id for one in many] == [hashlib.sha256(unsigned.raw).digest()] * 2
 
 
 def test_real_transactions_are_parsed_together() -> None:

@@ -5,13 +5,17 @@ import subprocess
 import sys
 
 import trio
+from trio.testing import MockClock
 
-from aelf_p2p import Transaction
+from aelf_p2p import Transaction, TransactionsReceived
 from aelf_p2p.core.broadcast import BroadcastKind, DropReason
 from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.testing.conditions import ConditionedHub
 from aelf_p2p.testing.determinism import run_deterministic
 from aelf_p2p.testing.simulation import Simulation, open_simulation
 from aelf_p2p.testing.vectors import load_vectors
+from tests.services.foreign import open_test_node
+from tests.services.support import make_transaction, read_all
 
 NODES = 20
 TRANSACTIONS = [Transaction.parse_untrusted(item.raw) for item in load_vectors().transactions]
@@ -232,3 +236,29 @@ def test_the_order_of_events_does_not_depend_on_the_process() -> None:
         )
         digests.add(ran.stdout)
     assert len(digests) == 1
+
+
+async def test_a_burst_is_relayed_whole(autojump_clock: MockClock) -> None:
+    """What comes in one read is more than a queue holds; the next node has room for it in turns."""
+    hub = ConditionedHub(latency_s=0.02)
+    roomy = NetworkOptions(max_queued_transactions=1000)
+    async with (
+        open_test_node(hub, "alice", 1, options=roomy) as alice,
+        open_test_node(hub, "bob", 2) as bob,
+        open_test_node(hub, "carol", 3) as carol,
+    ):
+        for node in alice, bob, carol:
+            node.workers.discovery.pause()
+        await alice.connect("bob")
+        await carol.connect("bob")
+        transactions = [make_transaction(number) for number in range(400)]
+        with carol.subscribe() as events:
+            for transaction in transactions:
+                assert alice.network.broadcast_transaction(transaction).queued == 1
+            await trio.sleep(5)
+            received = [
+                each for each in await read_all(events) if type(each) is TransactionsReceived
+            ]
+        assert sum(len(each.transactions) for each in received) == len(transactions)
+        [to_carol] = [peer for peer in bob.peers() if peer.info.public_key == carol.public_key]
+        assert to_carol.statistics().dropped == {}

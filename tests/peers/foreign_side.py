@@ -11,7 +11,7 @@ from typing import Any
 import peer_service_pb2 as theirs
 import trio
 
-from aelf_p2p.contracts import Peer
+from aelf_p2p.contracts import Peer, Taken
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import DialTimes
@@ -189,14 +189,21 @@ class Handler:
     """A SessionHandler that notes what arrives and answers what it is told to."""
 
     contents: list[BroadcastContent] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
+    """How many transactions came at once."""
+    relays: bool = False
+    alone: int = 0
+    """How many answers left by themselves."""
     requests: list[tuple[int, bytes]] = field(default_factory=list)
     reply: Callable[[int, bytes], Awaitable[bytes]] | None = None
 
     def received(self, peer: Peer, content: BroadcastContent) -> None:
         self.contents.append(content)
 
-    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> None:
+    def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> Taken:
         self.contents += transactions
+        self.together.append(len(transactions))
+        return Taken(len(transactions), relayed=self.relays)
 
     async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
         self.requests.append((message_type, request))

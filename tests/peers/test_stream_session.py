@@ -4,6 +4,7 @@ The other side is written by hand with AElf's own protobuf messages (protocol §
 """
 
 import contextlib
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -31,7 +32,7 @@ from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerStatus
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.peers.stream_peer import StreamPeer
-from aelf_p2p.peers.stream_session import MESSAGES_A_TURN, StreamSession
+from aelf_p2p.peers.stream_session import StreamSession
 from aelf_p2p.testing.vectors import load_vectors
 from tests.peers.foreign_side import (
     ANNOUNCEMENT_BROADCAST,
@@ -109,6 +110,11 @@ def make_session(
     """One by itself, its peer, what it hands on, and what it answers."""
     peer, _, handler = make_peer()
     posted: list[bytes] = []
+
+    def send_alone(message: bytes) -> None:
+        posted.append(message)
+        handler.alone += 1
+
     session = StreamSession(
         peer=peer,
         sessions=SESSIONS,
@@ -116,7 +122,7 @@ def make_session(
         options=options,
         reply_prefix=b"",
         post_nowait=posted.append,
-        send_nowait=posted.append,
+        send_nowait=send_alone,
         is_full=lambda: False,
         acknowledge_many=lambda messages, begin: 0,
         match_reply=lambda reply, message, data: False,
@@ -490,6 +496,74 @@ def test_what_comes_together_is_taken_as_it_would_be_singly(kinds: list[str]) ->
     trio.run(main)
 
 
+def transactions(count: int) -> list[bytes]:
+    raws = [vector.raw for vector in VECTORS.transactions[:count]]
+    return [
+        encode(REQUEST, TRANSACTION_BROADCAST, f"1_{number:02}", raw, META)
+        for number, raw in enumerate(raws)
+    ]
+
+
+async def test_transactions_that_came_together_are_handed_on_together() -> None:
+    session, _, handler, posted = make_session()
+    await session.take_untrusted(transactions(1))
+    assert (handler.alone, len(posted)) == (1, 1)  # it teaches the layout, and is answered at once
+    await session.take_untrusted(transactions(40))
+    assert handler.together == [40]
+    assert (handler.alone, len(posted)) == (1, 41)  # while these leave in one write
+
+
+async def test_of_what_is_relayed_no_more_is_taken_at_once_than_others_have_room_for() -> None:
+    """Before other tasks have their turn, among them the senders to other peers."""
+    session, _, handler, _ = make_session(NetworkOptions(max_queued_transactions=20))
+    handler.relays = True
+    turns: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            turns.append(sum(handler.together))
+            await trio.lowlevel.checkpoint()
+
+    await session.take_untrusted(transactions(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await session.take_untrusted(transactions(60))
+        nursery.cancel_scope.cancel()
+    assert handler.together == [10] * 6
+    assert all(later - earlier <= 20 for earlier, later in pairwise(turns))
+    assert len(turns) >= 4
+
+
+async def test_what_comes_behind_a_goodbye_does_not_count() -> None:
+    session, _, handler, posted = make_session()
+    goodbyes = [encode(REQUEST, DISCONNECT, f"1_{number}", b"why", META) for number in range(3)]
+    [first] = transactions(1)
+    await session.take_untrusted([first])
+    confirmed: list[None] = []
+    session._confirm = lambda: confirmed.append(None)
+    confirmation = encode(REQUEST, CONFIRM_HAND_SHAKE, "1_4", b"x", META)
+    await session.take_untrusted([*goodbyes, confirmation, first])
+    assert (len(handler.contents), len(posted), confirmed) == (1, 1, [])
+
+
+async def test_a_handler_that_closes_the_peer_hears_no_more_of_what_came() -> None:
+    session, peer, handler, _ = make_session()
+    heard: list[Announcement] = []
+
+    def received(_: object, content: Any) -> None:
+        heard.append(content)
+        peer.close(CloseReason.REMOVED)
+
+    announcements = [
+        encode(REQUEST, ANNOUNCEMENT_BROADCAST, f"1_{number:02}", announcement(), META)
+        for number in range(5)
+    ]
+    await session.take_untrusted(announcements[:1])
+    handler.received = received  # type: ignore[method-assign,assignment]
+    await session.take_untrusted(announcements[1:])
+    assert len(heard) == 1
+
+
 # --- goodbye --------------------------------------------------------------------------------------
 
 
@@ -735,7 +809,7 @@ async def test_a_flood_leaves_others_their_turn(message: bytes) -> None:
     session, _, _, _ = make_session()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count_turns)
-        await session.take_untrusted([message] * (50 * MESSAGES_A_TURN))
+        await session.take_untrusted([message] * 6400)
         nursery.cancel_scope.cancel()
     assert turns >= 45
 

@@ -4,7 +4,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from aelf_p2p.core.network_events import EventsMissed, NetworkInitialized, TransactionsReceived
-from aelf_p2p.services.events import Event, EventBus, Subscription
+from aelf_p2p.services.events import TRANSACTION_OVERHEAD_BYTES, Event, EventBus, Subscription
 from aelf_p2p.testing.fakes import FakePeer
 from tests.services.support import make_transaction, read_all
 
@@ -156,7 +156,8 @@ async def test_a_cancelled_read_loses_nothing(autojump_clock: MockClock) -> None
 async def test_what_waits_is_bounded_in_bytes(autojump_clock: MockClock) -> None:
     peer = FakePeer(1).info
     received = [TransactionsReceived(peer, (make_transaction(number),)) for number in range(4)]
-    bus = EventBus(10, 2 * len(received[0].transactions[0].raw))
+    weight = len(received[0].transactions[0].raw) + TRANSACTION_OVERHEAD_BYTES
+    bus = EventBus(10, 2 * weight)
     with bus.subscribe() as subscription:
         for event in received[:3]:
             bus.publish(event)

@@ -206,6 +206,56 @@ async def test_of_what_came_with_the_last_straw_nothing_more_counts(
     assert services.kernel.submit_transaction(last)
 
 
+async def test_a_kernel_that_closes_the_peer_is_given_no_more_of_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = Services()
+    [peer] = services.add_peers(1)
+    submitted: list[Transaction] = []
+
+    def submit(transaction: Transaction) -> bool:
+        submitted.append(transaction)
+        if len(submitted) == 2:
+            peer.close(CloseReason.REMOVED)
+        return True
+
+    monkeypatch.setattr(services.kernel, "submit_transaction", submit)
+    transactions = [make_transaction(number) for number in range(5)]
+    with services.context.events.subscribe() as events:
+        taken = services.inbound.received_transactions(peer, transactions)
+        told = await anext(events)
+    assert (submitted, taken.looked_at) == (transactions[:2], 2)
+    assert told == TransactionsReceived(peer.info, tuple(transactions[:2]))
+
+
+async def test_what_a_kernel_took_before_it_failed_is_told(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = Services()
+    [peer] = services.add_peers(1)
+    transactions = [make_transaction(number) for number in range(3)]
+
+    def submit(transaction: Transaction) -> bool:
+        if transaction == transactions[2]:
+            raise RuntimeError("a kernel's own fault")
+        return True
+
+    monkeypatch.setattr(services.kernel, "submit_transaction", submit)
+    with services.context.events.subscribe() as events:
+        with pytest.raises(RuntimeError, match="own fault"):
+            services.inbound.received_transactions(peer, transactions)
+        told = await anext(events)
+    assert told == TransactionsReceived(peer.info, tuple(transactions[:2]))
+
+
+async def test_whether_any_of_them_is_relayed(autojump_clock: MockClock) -> None:
+    services = Services()
+    [peer, other] = services.add_peers(2)
+    transactions = [make_transaction(number) for number in range(3)]
+    assert services.inbound.received_transactions(peer, transactions) == (3, True)
+    assert services.inbound.received_transactions(other, transactions) == (3, False)
+
+
 async def test_ipv6_senders_of_one_network_are_one(autojump_clock: MockClock) -> None:
     services = Services()
     peers = [FakePeer(n, host=host) for n, host in ((1, "2001:db8::1"), (2, "2001:db8::2"))]

@@ -1,8 +1,10 @@
 """The pool: at most one open peer a key."""
 
+from contextlib import nullcontext
+
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
@@ -124,25 +126,32 @@ async def test_waiting_goes_on_when_a_peer_is_closed_instead() -> None:
     assert found == [new]
 
 
-PEERS = st.integers(1, 4)
-STEPS = st.tuples(st.sampled_from(["add", "confirm", "close", "remove", "look"]), PEERS)
+PEERS = st.integers(0, 5)
+STEPS = st.tuples(st.sampled_from(["add", "confirm", "close", "remove", "look", "mask"]), PEERS)
 
 
 @given(st.lists(STEPS, max_size=30))
+@example([("add", 0), ("confirm", 0), ("look", 0), ("remove", 0)])
+@example([("add", 0), ("confirm", 0), ("look", 0), ("add", 3)])
 def test_who_is_ready_is_as_each_says(steps: list[tuple[str, int]]) -> None:
-    """However they come, are confirmed, and go, and whenever it is looked at."""
+    """However they come, are confirmed, replaced, refused and go, and whenever it is looked at."""
     pool = PeerPool()
-    peers = {number: FakePeer(number, confirmed=False) for number in range(1, 5)}
-    for step, number in steps:
+    # Of each key there are two, which take each other's place.
+    peers = [FakePeer(1 + number % 3, confirmed=False) for number in range(6)]
+    for step, number in [*steps, ("mask", 0), ("look", 0)]:
         peer = peers[number]
         if step == "add" and peer not in pool:
-            pool.add(peer)
+            held = pool.get(peer.info.public_key)
+            with nullcontext() if held is None else pytest.raises(MisuseError):
+                pool.add(peer)
         elif step == "confirm":
             peer.confirmed_by_peer()
         elif step == "close":
             peer.close(CloseReason.LOST)
         elif step == "remove":
             pool.remove(peer)
-        else:
-            assert list(pool.ready()) == [each for each in pool if each.status is PeerStatus.READY]
-            assert pool.ready_mask() == sum(each.bit for each in pool.ready())
+        ready = [each for each in pool if each.status is PeerStatus.READY]
+        if step == "look":
+            assert list(pool.ready()) == ready
+        elif step == "mask":
+            assert pool.ready_peers().mask == sum(each.bit for each in ready)
