@@ -21,6 +21,7 @@ from aelf_p2p.contracts import (
 from aelf_p2p.core.bans import Ban, BanReason
 from aelf_p2p.core.block import Block, BlockHeader
 from aelf_p2p.core.broadcast import BroadcastKind, DropReason
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.chain_status import ChainRoot, ChainStatus, PeerChain
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import (
@@ -87,7 +88,7 @@ from aelf_p2p.services.worker import Worker
 from aelf_p2p.services.workers import Workers
 from aelf_p2p.transports.grpc import GrpcTransport
 from aelf_p2p.transports.memory import MemoryHub
-from aelf_p2p.transports.net.limits import Rate, WireLimits
+from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.purerpc import PureRpcTransport
 from aelf_p2p.transports.tcp import TcpTransport
 

@@ -16,6 +16,7 @@ from aelf_p2p.core.broadcast import BroadcastItem, DropReason
 from aelf_p2p.core.chain_status import ChainStatus, PeerChain
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.kernel_events import KernelEvent
+from aelf_p2p.core.misbehaviour import Misbehaviour
 from aelf_p2p.core.network_state import NetworkState
 from aelf_p2p.core.payloads import BroadcastContent, NodeRecord
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
@@ -142,6 +143,14 @@ class IncomingCall:
 CallHandler = Callable[[IncomingCall], Awaitable[None]]
 
 
+OnFault = Callable[[str, str], None]
+"""Is told a caller's host, and what it did. Never blocks."""
+
+
+def ignore_fault(host: str, why: str) -> None:
+    """For whoever does not want to know."""
+
+
 class Transport(Protocol):
     """How connections are made and accepted."""
 
@@ -156,9 +165,12 @@ class Transport(Protocol):
         port: int,
         handler: CallHandler,
         *,
+        on_fault: OnFault = ignore_fault,
         task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen until cancelled; reports where. Port 0 asks for any free one.
+
+        ``on_fault`` is told of each caller that is dropped for breaking the transport's own rules.
 
         Owns a task for each connection and call; nothing a caller does ends it. Raises
         MisuseError when host and port cannot be listened on.
@@ -312,6 +324,9 @@ class SessionHandler(Protocol):
 
     def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> Taken:
         """Several arrived one after another; as ``received`` of each, until the peer is closed."""
+
+    def misbehaved(self, peer: Peer, fault: Misbehaviour) -> None:
+        """It sent what it should not. Never blocks; may close the peer."""
 
     async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
         """The reply to a request of type REQUEST_BLOCK, REQUEST_BLOCKS or GET_NODES.

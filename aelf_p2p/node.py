@@ -12,6 +12,7 @@ from aelf_p2p.chain.kernel import MinimalKernel
 from aelf_p2p.chain.memory_state import MemoryStateStore
 from aelf_p2p.chain.memory_store import MemoryChainStore
 from aelf_p2p.contracts import ChainStore, Kernel, LivePeer, Peer, StateStore, Transport
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.chain_id import resolve_chain_id
 from aelf_p2p.core.endpoint import DEFAULT_PORT, MAX_PORT, Endpoint
 from aelf_p2p.core.environment import Environment
@@ -218,6 +219,7 @@ async def open_node(
         sync,
         make_stream_peer=partial(
             StreamPeer,
+            large_replies=ByteBudget(options.max_large_replies_bytes),
             handler=inbound,
             environment=environment,
             options=options,
@@ -234,7 +236,12 @@ async def open_node(
         async with trio.open_nursery() as nursery:
             unary_acceptor = UnaryAcceptor(connections, transport, nursery)
             acceptor = Acceptor(connections, unary_acceptor, inbound)
-            endpoint = await nursery.start(transport.serve, host, port, acceptor.handle)
+            endpoint = await nursery.start(
+                partial(transport.serve, on_fault=context.broke_transport),
+                host,
+                port,
+                acceptor.handle,
+            )
             kernel.connect(kernel_events.handle)
             context.listening_port = announce_port or endpoint.port
             acceptor.open()

@@ -128,4 +128,6 @@ def as_told(name: str, value: float) -> str:
         return "yes" if value else "no"
     if name.endswith("_bytes"):
         return f"{value / MIB:g} MiB" if value >= MIB else f"{value / KIB:g} KiB"
+    if name.endswith("_per_s"):
+        return f"{value:g}/s"
     return f"{value:g} s" if name.endswith("_s") else f"{value:g}"

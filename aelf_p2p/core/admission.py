@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aelf_p2p.core.bans import BanList
+from aelf_p2p.core.budgets import EventBudget, Rate
 from aelf_p2p.core.endpoint import counted_host, is_loopback_host
 from aelf_p2p.core.errors import HandshakeRefusedError, RefusalReason
+from aelf_p2p.core.host_rates import HostRates
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.wire import HandshakeError
 
@@ -16,6 +18,7 @@ _CODES = {
     RefusalReason.HOST_FULL: HandshakeError.CONNECTION_REFUSED,
     RefusalReason.HANDSHAKING: HandshakeError.CONNECTION_REFUSED,
     RefusalReason.CLOSING: HandshakeError.CONNECTION_REFUSED,
+    RefusalReason.TOO_OFTEN: HandshakeError.CONNECTION_REFUSED,
     RefusalReason.REPEATED: HandshakeError.REPEATED_CONNECTION,
     RefusalReason.PRIVATE: HandshakeError.INVALID_CONNECTION,
     RefusalReason.UNREACHABLE: HandshakeError.INVALID_CONNECTION,
@@ -55,11 +58,24 @@ class Admission:
         self._max_per_host = options.max_peers_per_host
         self._bans = bans
         self._handshaking: set[tuple[str, bytes]] = set()
+        self._handshakes = EventBudget(
+            Rate(options.max_handshakes_at_once, options.handshakes_per_s)
+        )
+        self._handshakes_of_hosts = HostRates(
+            Rate(options.max_handshakes_at_once_per_host, options.handshakes_per_host_per_s)
+        )
 
     @property
     def handshaking(self) -> int:
         """How many handshakes are under way."""
         return len(self._handshaking)
+
+    def refuse_handshake(self, host: str, now: float) -> RefusalReason | None:
+        """Why a dialer's handshake is not looked at, at monotonic time ``now``: checking its
+        signature takes longer than anything else that a stranger can ask for."""
+        if self._handshakes_of_hosts.spend(host, now) and self._handshakes.spend(now):
+            return None
+        return RefusalReason.TOO_OFTEN
 
     @contextmanager
     def mark_handshaking(self, host: str, public_key: bytes) -> Iterator[bool]:

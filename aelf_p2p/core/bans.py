@@ -18,6 +18,7 @@ class BanReason(Enum):
 
     ABNORMAL_PEER = "it served a wrong block, or is on a wrong chain"
     INVALID_TRANSACTIONS = "it sent too many invalid transactions"
+    MISBEHAVIOUR = "it misbehaved again and again"
     OPERATOR = "the operator banned it"
 
 

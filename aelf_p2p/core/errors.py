@@ -76,6 +76,10 @@ class ConnectionLostError(TransportError):
     """The connection broke under us: refused, reset, GOAWAY, end of file, or silence."""
 
 
+class RulesBrokenError(ConnectionLostError):
+    """The other side broke the rules of the connection, or flooded it, and was dropped."""
+
+
 class DeadlineExceededError(TransportError):
     """Nothing came within the time given."""
 
@@ -133,6 +137,7 @@ class RefusalReason(Enum):
     HANDSHAKING = "a handshake with this key and host is under way"
     REPEATED = "the key is connected, and its connection is alive"
     CLOSING = "this node is shutting down"
+    TOO_OFTEN = "there are too many handshakes, of its host or of all"
     PRIVATE = "its host is private, and such are dialed back only with dial_private"
     UNREACHABLE = "it does not answer where it says that it listens"
 

@@ -1,7 +1,8 @@
 """Limits and periods of the network layer, with the values that AElf networks use.
 
-Durations are in seconds (``_s``), sizes in bytes (``_bytes``); everything else is a count. Values
-are those of AElf's C# node unless the comment says that they are ours.
+Durations are in seconds (``_s``), sizes in bytes (``_bytes``), rates in events a second
+(``_per_s``); everything else is a count. Values are those of AElf's C# node unless the comment says
+that they are ours.
 """
 
 from dataclasses import dataclass, fields
@@ -40,6 +41,10 @@ class NetworkOptions:
     max_message_before_handshake_bytes: int = 64 * KIB  # ours
     handshake_max_age_s: float = 1.5
     handshake_max_ahead_s: float = 1.5  # ours, 0: no limit; C# accepts any future time
+    max_handshakes_at_once: int = 200  # ours: of dialers, that are looked at; then per second
+    handshakes_per_s: float = 100.0  # ours
+    max_handshakes_at_once_per_host: int = 20  # ours: loopback is exempt
+    handshakes_per_host_per_s: float = 1.0  # ours
     replace_probe_timeout_s: float = 1.0  # ours: is the peer that a newcomer would replace alive?
     ping_timeout_s: float = 3.0
     dial_private: bool = False  # ours: of what strangers name, names and private addresses too
@@ -55,6 +60,7 @@ class NetworkOptions:
     max_pending_requests: int = 64  # ours: our own unanswered requests to one peer
     max_serving_requests: int = 64  # ours: a peer's requests waiting for our workers
     workers_per_peer: int = 2  # ours: how many of a peer's requests are served at once
+    max_answers_at_once: int = 8  # ours: of all peers' requests, how many are looked up at once
 
     # What a peer may send unasked (ours; 100 MiB holds for blocks that we asked for).
     max_pushed_block_bytes: int = 4 * MIB
@@ -68,6 +74,7 @@ class NetworkOptions:
     max_queued_blocks: int = 50
     max_queued_bytes: int = 128 * MIB  # ours: all queues of one peer together
     max_control_bytes: int = 8 * MIB  # ours: replies and requests waiting for one peer's sender
+    max_large_replies_bytes: int = 512 * MIB  # ours: of 64 KiB and more each, to all peers
     batch_bytes: int = 64 * KIB  # ours: what one send carries at most, unless one item is larger
     batch_items: int = 64  # ours
     max_unacknowledged: int = 1024  # ours: broadcasts in flight
@@ -83,6 +90,10 @@ class NetworkOptions:
     # Invalid transactions of one host.
     max_invalid_transactions: int = 50
     invalid_transactions_window_s: float = 10.0
+
+    # All other misbehaviour of one host (ours), in the points of ``Misbehaviour``.
+    max_misbehaviour: int = 100  # then it is banned for abnormal_ban_s
+    misbehaviour_half_life_s: float = 600.0
 
     # Broadcasting and following the chain.
     max_broadcast_age_s: float = 600.0  # blocks and announcements older than this are not sent

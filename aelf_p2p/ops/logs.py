@@ -5,6 +5,7 @@ import sys
 import time
 
 from aelf_p2p.ops.arguments import Options
+from aelf_p2p.ops.line_budget import LineBudget
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -24,4 +25,6 @@ def configure_logging(level: str) -> None:
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    if level != "debug":  # who debugs wants all of them
+        handler.addFilter(LineBudget())
     logging.basicConfig(level=level.upper(), handlers=[handler])

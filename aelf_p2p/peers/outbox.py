@@ -13,6 +13,8 @@ from aelf_p2p.core.broadcast import (
     DeliveryWatcher,
     DropReason,
 )
+from aelf_p2p.core.budgets import ByteBudget
+from aelf_p2p.core.envelope import LARGE_BYTES
 from aelf_p2p.core.errors import FullBufferError
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.send_queues import SendQueues
@@ -24,15 +26,25 @@ class Outbox:
     Replies and requests are bounded by ``max_control_bytes`` and one message more (posting beyond
     raises FullBufferError), broadcasts by their queues, what is in flight by the window, what one
     send holds by ``batch_bytes`` and one message more. A peer that does not read fills these and
-    nobody else's.
+    nobody else's; of large replies also what all peers share.
     """
 
-    def __init__(self, prefix: bytes, options: NetworkOptions, bit: int = 0) -> None:
+    def __init__(
+        self,
+        prefix: bytes,
+        options: NetworkOptions,
+        bit: int = 0,
+        *,
+        large_replies: ByteBudget | None = None,
+    ) -> None:
         self._prefix = prefix
         self._bit = bit
         self._options = options
         self._control: deque[bytes] = deque()
         self._control_bytes = 0
+        self._large_replies = large_replies or ByteBudget(options.max_large_replies_bytes)
+        self._large_bytes = 0  # ours of them, until they are sent
+        self._large_in_batch = 0  # that is being sent
         self.queues = SendQueues(options, bit)
         self.window = AckWindow(
             options.max_unacknowledged,
@@ -53,6 +65,10 @@ class Outbox:
         """Send a whole message soon. Raises FullBufferError when too many bytes wait already."""
         if self.is_full():
             raise FullBufferError(f"{self._control_bytes} bytes wait for this peer already")
+        if len(message) >= LARGE_BYTES:
+            if not self._large_replies.take(len(message)):
+                raise FullBufferError(f"no room for {len(message)} bytes: others wait for as much")
+            self._large_bytes += len(message)
         self._control.append(message)
         self._control_bytes += len(message)
         self._wake()
@@ -107,6 +123,8 @@ class Outbox:
             batch = self._next_batch()
             if batch:
                 await stream.send_many(batch)
+                if self._large_in_batch:
+                    self._release(self._large_in_batch)
                 if self._sent_broadcasts > broadcasts:
                     self.window.sent(trio.current_time())
             else:
@@ -116,8 +134,14 @@ class Outbox:
         """The connection is gone: what waits and what is unanswered is lost, and counted."""
         self._control.clear()
         self._control_bytes = 0
+        self._release(self._large_bytes)
         self.queues.clear()
         self._count(self.window.clear(), DropReason.CLOSED)
+
+    def _release(self, large_bytes: int) -> None:
+        self._large_bytes -= large_bytes
+        self._large_in_batch = 0
+        self._large_replies.give(large_bytes)
 
     def _next_batch(self) -> list[bytes]:
         now = trio.current_time()
@@ -128,6 +152,8 @@ class Outbox:
         while self._control and (not batch or len(self._control[0]) <= room_bytes):
             batch.append(self._control.popleft())
             room_bytes -= len(batch[-1])
+            if len(batch[-1]) >= LARGE_BYTES:
+                self._large_in_batch += len(batch[-1])
         self._control_bytes -= self._options.batch_bytes - room_bytes
         room = min(self.window.room, self._options.batch_items)
         if room and room_bytes > 0 and not self._control and len(self.queues):

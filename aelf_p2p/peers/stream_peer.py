@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from aelf_p2p.contracts import MessageStream, SessionHandler
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.envelope import envelope_body, reply_prefix, request_prefix
 from aelf_p2p.core.environment import Environment
@@ -68,9 +69,10 @@ class StreamPeer(ConnectedPeer):
         environment: Environment,
         options: NetworkOptions,
         own_public_key: bytes,
+        large_replies: ByteBudget,
     ) -> None:
         self._prefix = request_prefix(own_public_key, sessions.theirs)
-        self._outbox = Outbox(self._prefix, options, bit)
+        self._outbox = Outbox(self._prefix, options, bit, large_replies=large_replies)
         super().__init__(
             info=info,
             chain=chain,

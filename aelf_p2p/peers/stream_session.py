@@ -22,6 +22,7 @@ from aelf_p2p.core.errors import (
     MalformedError,
     ProtocolViolationError,
 )
+from aelf_p2p.core.misbehaviour import Misbehaviour
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.payloads import (
     BROADCAST_TYPES,
@@ -148,7 +149,7 @@ class StreamSession:
                     self._peer, request.message_type, request.message
                 )
             except MalformedError:
-                self._ignore("malformed request")  # C# answers nothing
+                self._ignore_fault("malformed request", Misbehaviour.MALFORMED_MESSAGE)
             except AelfP2PError:
                 if not self.ignored["request failed here"]:  # a peer may ask a thousand times
                     log.exception("%s: a request could not be answered", self._peer.info)
@@ -221,9 +222,9 @@ class StreamSession:
         kept: list[Transaction | None] = []
         for head, message, transaction in zip(run.heads, run.messages, transactions, strict=True):
             if len(message) > self._max_transaction_bytes:
-                self._ignore("oversized message")
+                self._ignore_fault("oversized message", Misbehaviour.OVERSIZED_MESSAGE)
             elif transaction is None:
-                self._ignore("malformed broadcast")  # C# answers nothing
+                self._ignore_fault("malformed broadcast", Misbehaviour.MALFORMED_MESSAGE)
             else:
                 heads.append(head)
                 kept.append(transaction)
@@ -233,7 +234,7 @@ class StreamSession:
         """Act on an authentic request. Raises ProtocolViolationError."""
         kind = request.message_type
         if len(request.message) > self._max_bytes.get(kind, self._options.max_request_bytes):
-            self._ignore("oversized message")
+            self._ignore_fault("oversized message", Misbehaviour.OVERSIZED_MESSAGE)
         elif kind == _BLOCK_BROADCAST:
             await self._take_block(request)
         elif kind in BROADCAST_TYPES:
@@ -284,7 +285,7 @@ class StreamSession:
 
     def _ignore_malformed(self, error: MalformedError) -> None:
         log.debug("%s: a malformed broadcast: %s", self._peer.info, error)
-        self._ignore("malformed broadcast")  # C# answers nothing
+        self._ignore_fault("malformed broadcast", Misbehaviour.MALFORMED_MESSAGE)
 
     def _reply(self, request: StreamRequest, reply: bytes, say: Callable[[bytes], None]) -> None:
         self._say_reply(request.reply_body(reply), say)
@@ -294,6 +295,11 @@ class StreamSession:
             say(self._reply_prefix + body)
         except FullBufferError:
             self._ignore("our answers are not read")
+
+    def _ignore_fault(self, why: str, fault: Misbehaviour) -> None:
+        """C# answers nothing either."""
+        self._ignore(why)
+        self._handler.misbehaved(self._peer, fault)
 
     def _ignore(self, why: str) -> None:
         self.ignored[why] += 1

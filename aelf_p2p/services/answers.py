@@ -22,17 +22,23 @@ MAX_BLOCK_BYTES = 99 * MIB
 
 
 class Answers:
-    """Answers requests for blocks and nodes out of the store and the pool."""
+    """Answers requests for blocks and nodes out of the store and the pool.
+
+    So many at once, however many peers ask: each answer may weigh a hundred megabytes.
+    """
 
     def __init__(self, context: NetworkContext) -> None:
         self._context = context
+        self._room = trio.CapacityLimiter(context.options.max_answers_at_once)
 
     async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
         """The reply's bytes. Raises MalformedError when the request cannot be parsed."""
         if message_type == MessageType.REQUEST_BLOCK:
-            return await self._block(peer, request)
+            async with self._room:
+                return await self._block(peer, request)
         if message_type == MessageType.REQUEST_BLOCKS:
-            return await self._blocks(request)
+            async with self._room:
+                return await self._blocks(request)
         if message_type == MessageType.GET_NODES:
             return self._nodes(peer, request)
         raise MisuseError(f"message type {message_type} is no request for blocks or nodes")

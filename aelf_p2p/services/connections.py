@@ -32,6 +32,7 @@ from aelf_p2p.core.errors import (
     RpcError,
 )
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
+from aelf_p2p.core.misbehaviour import Misbehaviour
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatus
 from aelf_p2p.core.sessions import Sessions
@@ -45,6 +46,11 @@ log = logging.getLogger(__name__)
 V = TypeVar("V")
 
 REMEMBERED_DIALS = 1024
+
+_FAULTS = {
+    CloseReason.VIOLATION: Misbehaviour.BROKE_PROTOCOL,
+    CloseReason.FRUITLESS: Misbehaviour.FRUITLESS,
+}
 
 
 @dataclass(eq=False)
@@ -341,6 +347,8 @@ class Connections:
         self._sync.gone(peer)
         self.context.known.release(peer.bit, trio.current_time())
         reason = peer.close_reason or CloseReason.LOST
+        if reason in _FAULTS:
+            self.context.misbehaved(peer, _FAULTS[reason])
         log.info("disconnected from %s: %s", peer.info, reason.value)
         if was_connected:
             if self.context.pool.get(peer.info.public_key) is None:

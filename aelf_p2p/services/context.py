@@ -1,5 +1,6 @@
 """What all services of one node share."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,12 @@ from aelf_p2p.contracts import ChainStore, Kernel, Peer
 from aelf_p2p.core.admission import Admission
 from aelf_p2p.core.bans import BanList, BanReason
 from aelf_p2p.core.discovery_table import DiscoveryTable
-from aelf_p2p.core.endpoint import Endpoint, counted_host
+from aelf_p2p.core.endpoint import Endpoint, counted_host, is_loopback_host
 from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import InvalidItemError, InvalidReason
 from aelf_p2p.core.handshake import HandshakeRules
 from aelf_p2p.core.known_items import KnownItems, PeerBits
+from aelf_p2p.core.misbehaviour import Misbehaviour, MisbehaviourScores
 from aelf_p2p.core.network_events import AbnormalPeerFound
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason
@@ -24,6 +26,8 @@ from aelf_p2p.services.events import EventBus
 from aelf_p2p.services.lost_peers import LostPeers
 from aelf_p2p.services.peer_pool import PeerPool
 from aelf_p2p.services.sync_jobs import JobDrop
+
+log = logging.getLogger(__name__)
 
 
 class KnownTables:
@@ -120,6 +124,9 @@ class NetworkContext:
         self.admission = Admission(self.options, self.bans)
         self.events = EventBus(self.options.max_event_backlog, self.options.max_event_backlog_bytes)
         self.known = KnownTables(self.options)
+        self.scores = MisbehaviourScores(
+            limit=self.options.max_misbehaviour, half_life_s=self.options.misbehaviour_half_life_s
+        )
         self.replays = Replays(self.options.handshake_max_age_s)
 
     @property
@@ -150,14 +157,37 @@ class NetworkContext:
     def punish_for_transactions(self, peer: Peer) -> None:
         """Ban a peer's host and remove all peers on it, as too many invalid transactions came from
         there; on loopback, where every local neighbour is, this peer alone."""
-        until = self.environment.wall_s() + self.options.abnormal_ban_s
-        self.bans.ban(self.sender_of(peer), BanReason.INVALID_TRANSACTIONS, until)
-        for other in self.pool:
-            if self.sender_of(other) == self.sender_of(peer):
-                other.close(CloseReason.INVALID_TRANSACTIONS)
+        self._ban_sender(
+            self.sender_of(peer), BanReason.INVALID_TRANSACTIONS, CloseReason.INVALID_TRANSACTIONS
+        )
+
+    def misbehaved(self, peer: Peer, fault: Misbehaviour) -> None:
+        """Count a fault of a peer. Its sender is banned when that is enough."""
+        self._count_fault(self.sender_of(peer), fault)
+
+    def caller_misbehaved(self, host: str, fault: Misbehaviour) -> None:
+        """The same of a caller who has proved no key; nobody's on loopback, where all are one."""
+        if not is_loopback_host(host):
+            self._count_fault(counted_host(host), fault)
+
+    def broke_transport(self, host: str, why: str) -> None:
+        """A transport has dropped a caller."""
+        log.debug("%s: %s", host, why)
+        self.caller_misbehaved(host, Misbehaviour.BROKE_TRANSPORT)
+
+    def _count_fault(self, sender: str, fault: Misbehaviour) -> None:
+        if self.scores.note(sender, fault, trio.current_time()):
+            log.info("%s is banned: %s, and more before that", sender, fault.why)
+            self._ban_sender(sender, BanReason.MISBEHAVIOUR, CloseReason.BANNED)
+
+    def _ban_sender(self, sender: str, why: BanReason, reason: CloseReason) -> None:
+        self.bans.ban(sender, why, self.environment.wall_s() + self.options.abnormal_ban_s)
+        for peer in self.pool:
+            if self.sender_of(peer) == sender:
+                peer.close(reason)
 
     def sender_of(self, peer: Peer) -> str:
-        """Whom invalid transactions are counted for, and who is banned for them."""
+        """Whom faults of a peer are counted for, and who is banned for them."""
         info = peer.info
         if info.endpoint.is_loopback:
             return info.public_key.hex()

@@ -5,9 +5,13 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
+import trio
+
 from aelf_p2p.contracts import IncomingCall, RpcChannel
-from aelf_p2p.core.errors import HandshakeRefusedError, OwnHandshakeError
+from aelf_p2p.core.admission import refused
+from aelf_p2p.core.errors import HandshakeRefusedError, MalformedError, OwnHandshakeError
 from aelf_p2p.core.handshake import ReceivedHandshake, SentHandshake
+from aelf_p2p.core.misbehaviour import Misbehaviour
 from aelf_p2p.core.version import uses_stream
 from aelf_p2p.services.context import NetworkContext
 from aelf_p2p.wire import HandshakeError
@@ -17,6 +21,9 @@ TICK_NS = 1_000_000
 
 REMEMBERED = 64
 """Of our own handshakes that came back to us; the oldest is forgotten."""
+
+
+_FALSE = {HandshakeError.WRONG_SIGNATURE}
 
 
 class Handshakes:
@@ -54,15 +61,22 @@ class Handshakes:
 
     def check_request_untrusted(self, request: bytes, call: IncomingCall) -> ReceivedHandshake:
         """Check a dialer's handshake. Raises MalformedError, or HandshakeRefusedError with the code
-        to answer."""
+        to answer. A false one counts against its host."""
         context = self._context
+        refusal = context.admission.refuse_handshake(call.caller.host, trio.current_time())
+        if refusal is not None:
+            raise refused(refusal)
         now_ns = context.environment.wall_ns()
         try:
             remote = context.rules.check_request_untrusted(request, now_ns, call.certificate_hash)
+            return self._unless_replayed(remote, call.caller)
         except OwnHandshakeError as exc:
             self._came_back.append(exc.session_id)
             raise
-        return self._unless_replayed(remote, call.caller)
+        except (MalformedError, HandshakeRefusedError) as exc:
+            if isinstance(exc, MalformedError) or exc.code in _FALSE:
+                context.caller_misbehaved(call.caller.host, Misbehaviour.FALSE_HANDSHAKE)
+            raise
 
     def check_reply_untrusted(self, reply: bytes, channel: RpcChannel) -> ReceivedHandshake:
         """Check the handshake of a node that we dialed. Raises MalformedError, or

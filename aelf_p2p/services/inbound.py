@@ -37,6 +37,7 @@ class Inbound:
             context.options.max_invalid_transactions, context.options.invalid_transactions_window_s
         )
         self.answer = answers.answer
+        self.misbehaved = context.misbehaved
 
     def received(self, peer: Peer, content: BroadcastContent) -> None:
         """Take a broadcast of a peer. Never blocks."""

@@ -4,10 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import trio
+
 from aelf_p2p.contracts import LivePeer, Peer
 from aelf_p2p.core.bans import Ban, BanReason, ban_subject
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import MisuseError
+from aelf_p2p.core.misbehaviour import Score
 from aelf_p2p.core.peer_info import CloseReason, PeerInfo, PeerStatistics, PeerStatus
 from aelf_p2p.core.round_trips import RoundTrip
 from aelf_p2p.services.context import NetworkContext
@@ -107,7 +110,12 @@ class Operator:
             return self._context.pool.get(subject)
         return self._context.pool.find(_endpoint(subject))
 
-    # --- bans ---
+    # --- misbehaviour and bans ---
+
+    def scores(self) -> dict[str, Score]:
+        """Who misbehaved of late, how often and how, by host, or on loopback by public key in hex;
+        beyond ``max_misbehaviour`` points there is a ban."""
+        return self._context.scores.all(trio.current_time())
 
     def bans(self) -> list[Ban]:
         """Who is kept out, why and until when; those whose ban ends first come first."""

@@ -11,7 +11,7 @@ from itertools import count, cycle
 
 import trio
 
-from aelf_p2p.contracts import CallHandler, IncomingCall, Metadata
+from aelf_p2p.contracts import CallHandler, IncomingCall, Metadata, OnFault, ignore_fault
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import (
     CallFailedError,
@@ -341,9 +341,10 @@ class MemoryTransport:
         port: int,
         handler: CallHandler,
         *,
+        on_fault: OnFault = ignore_fault,
         task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Listen on this transport's own host, whatever ``host`` says."""
+        """Listen on this transport's own host, whatever ``host`` says; no rules to break."""
         bound = Endpoint(self._host, port) if port else self._hub.free_endpoint(self._host)
         if bound in self._hub.listeners:
             raise MisuseError(f"{bound} is in use")

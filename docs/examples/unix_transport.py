@@ -133,6 +133,7 @@ class UnixTransport:
         port: int,
         handler: kit.CallHandler,
         *,
+        on_fault: kit.OnFault = kit.ignore_fault,
         task_status: trio.TaskStatus[p2p.Endpoint] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen, whatever ``host`` says."""

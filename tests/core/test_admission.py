@@ -31,6 +31,22 @@ def test_the_networks_limits() -> None:
     assert rules.refuse_inbound(HOST, KEYS[0], PoolCount(1, 1), NOW) is RefusalReason.HOST_FULL
 
 
+def test_each_host_shakes_hands_so_often_and_all_together_so_often() -> None:
+    rules = admission(
+        max_handshakes_at_once=5,
+        handshakes_per_s=1.0,
+        max_handshakes_at_once_per_host=3,
+        handshakes_per_host_per_s=0.25,
+    )
+
+    def looks(host: str, now: float) -> int:
+        return [rules.refuse_handshake(host, now) for _ in range(9)].count(None)
+
+    assert [looks(HOST, NOW), looks(OTHER_HOST, NOW), looks("127.0.0.1", NOW)] == [3, 2, 0]
+    assert rules.refuse_handshake(HOST, NOW) is RefusalReason.TOO_OFTEN
+    assert [looks(HOST, NOW + 4), looks("127.0.0.1", NOW + 4)] == [1, 3]
+
+
 def test_no_limit_of_peers() -> None:
     rules = admission(max_peers=0)
     assert rules.refuse_inbound(HOST, KEYS[0], PoolCount(10_000, 0), NOW) is None

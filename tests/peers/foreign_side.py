@@ -13,12 +13,14 @@ import trio
 
 from aelf_p2p.contracts import Peer, Taken
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.chain_status import PeerChain
 from aelf_p2p.core.duplicates import DialTimes
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.environment import Environment
 from aelf_p2p.core.errors import ConnectionLostError
 from aelf_p2p.core.identity import Identity
+from aelf_p2p.core.misbehaviour import Misbehaviour
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.payloads import BroadcastContent
 from aelf_p2p.core.peer_info import PeerInfo
@@ -194,11 +196,15 @@ class Handler:
     relays: bool = False
     alone: int = 0
     """How many answers left by themselves."""
+    faults: list[Misbehaviour] = field(default_factory=list)
     requests: list[tuple[int, bytes]] = field(default_factory=list)
     reply: Callable[[int, bytes], Awaitable[bytes]] | None = None
 
     def received(self, peer: Peer, content: BroadcastContent) -> None:
         self.contents.append(content)
+
+    def misbehaved(self, peer: Peer, fault: Misbehaviour) -> None:
+        self.faults.append(fault)
 
     def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> Taken:
         self.contents += transactions
@@ -268,6 +274,7 @@ def make_peer(
         environment=environment,
         options=options,
         own_public_key=OUR_KEY,
+        large_replies=ByteBudget(options.max_large_replies_bytes),
     )
     return peer, ForeignSide(End(incoming=ours, outgoing=others), end), handler
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aelf_p2p.core.broadcast import BroadcastItem, BroadcastKind, DropReason
+from aelf_p2p.core.budgets import ByteBudget
+from aelf_p2p.core.envelope import LARGE_BYTES
 from aelf_p2p.core.errors import ConnectionLostError, FullBufferError
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.peers.outbox import Outbox
@@ -383,6 +385,38 @@ async def test_a_reply_of_any_size_is_taken_when_there_is_room(
     async with running(outbox, sink):
         await settle()
     assert [len(message) for message in sink.sent] == [999, 100_000]
+
+
+async def test_large_replies_share_what_all_peers_have(autojump_clock: trio.abc.Clock) -> None:
+    """Until they are sent, or their peer is gone; small ones and broadcasts are not counted."""
+    shared = ByteBudget(3 * LARGE_BYTES)
+    options = NetworkOptions(max_control_bytes=10**7)
+    stalled, other = (
+        Outbox(b"", options, large_replies=shared),
+        Outbox(b"", options, large_replies=shared),
+    )
+    sink = Sink()
+    sink.stalled = trio.Event()
+    async with running(stalled, sink):
+        stalled.post_nowait(bytes(LARGE_BYTES))
+        stalled.enqueue_nowait(make_item(BLOCK, 2 * LARGE_BYTES))
+        await settle()  # it is being sent
+        other.post_nowait(bytes(2 * LARGE_BYTES))
+        assert shared.held_bytes == 3 * LARGE_BYTES
+        with pytest.raises(FullBufferError, match="others wait for as much"):
+            stalled.post_nowait(bytes(LARGE_BYTES))
+        stalled.post_nowait(bytes(LARGE_BYTES - 1))
+        sink.stalled.set()
+        await settle()
+        assert shared.held_bytes == 2 * LARGE_BYTES
+        sink.stalled = trio.Event()
+        stalled.post_nowait(bytes(LARGE_BYTES))
+        await settle()
+    stalled.close()  # in the midst of a send
+    assert shared.held_bytes == 2 * LARGE_BYTES
+    other.close()
+    other.close()
+    assert shared.held_bytes == 0
 
 
 async def test_one_encoding_for_all_peers(autojump_clock: trio.abc.Clock) -> None:

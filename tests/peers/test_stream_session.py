@@ -4,6 +4,7 @@ The other side is written by hand with AElf's own protobuf messages (protocol §
 """
 
 import contextlib
+from collections import Counter
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -28,6 +29,7 @@ from aelf_p2p.core.block import TRANSACTIONS_A_STEP, Block
 from aelf_p2p.core.envelope import LARGE_BYTES
 from aelf_p2p.core.errors import MalformedError, StoreError
 from aelf_p2p.core.identity import Identity
+from aelf_p2p.core.misbehaviour import Misbehaviour
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason, PeerStatus
 from aelf_p2p.core.transaction import Transaction
@@ -458,6 +460,10 @@ MANY = {
         from_address=HASH, to_address=HASH, method_name="m", params=bytes(2000)
     ).raw,
 }
+FAULTS = {
+    "malformed": Misbehaviour.MALFORMED_MESSAGE,
+    "oversized": Misbehaviour.OVERSIZED_MESSAGE,
+}
 IGNORED = {"malformed": "malformed broadcast", "oversized": "oversized message"}
 
 
@@ -491,6 +497,9 @@ def test_what_comes_together_is_taken_as_it_would_be_singly(kinds: list[str]) ->
         assert [theirs.StreamMessage.FromString(reply).request_id for reply in posted] == ids
         assert session.ignored == {
             why: kinds.count(kind) for kind, why in IGNORED.items() if kind in kinds
+        }
+        assert Counter(handler.faults) == {
+            fault: kinds.count(kind) for kind, fault in FAULTS.items() if kind in kinds
         }
 
     trio.run(main)

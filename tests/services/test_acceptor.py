@@ -124,6 +124,39 @@ async def test_a_clock_may_be_a_second_and_a_half_off(
         assert await stream_error(hub, ForeignNode(), time_ns=EPOCH_NS + off_ns) == 0
 
 
+async def test_a_host_that_forges_handshakes_is_banned(
+    hub: ConditionedHub, autojump_clock: MockClock
+) -> None:
+    forger = ForeignNode(2, host="192.0.2.2")
+    async with open_test_node(hub) as node:
+        for _ in range(3):  # each by a unary call and on a stream is one
+            assert await unary_error(hub, forger, signature=bytes(65)) == types.WRONG_SIGNATURE
+            assert await unary_error(hub, ForeignNode(3), chain_id=1) == types.CHAIN_MISMATCH
+        assert await stream_error(hub, forger, signature=bytes(65)) == types.WRONG_SIGNATURE
+        async with forger.dial(hub) as channel:
+            with pytest.raises(CallFailedError):
+                await channel.call(m.DO_HANDSHAKE, b"\xff", metadata={}, timeout_s=3)
+        [ban] = node.operator.bans()
+        assert (ban.subject, ban.reason) == ("192.0.2.2", BanReason.MISBEHAVIOUR)
+        assert await stream_error(hub, forger) == types.CONNECTION_REFUSED
+        assert node.operator.scores() == {}
+
+
+async def test_a_peer_that_sends_what_cannot_be_parsed_is_banned(
+    hub: ConditionedHub, autojump_clock: MockClock
+) -> None:
+    async with open_test_node(hub) as node, ForeignNode(2, host="192.0.2.2").connect(hub) as peer:
+        [ours] = node.peers()
+        for _ in range(49):
+            await peer.stream.send(service.TRANSACTION_BROADCAST, b"malformed")
+        await peer.stream.send(service.REQUEST_BLOCK, b"\xff")
+        await ours.wait_closed()
+        assert ours.close_reason is CloseReason.BANNED
+        assert ours.statistics().ignored == {"malformed broadcast": 49, "malformed request": 1}
+        [ban] = node.operator.bans()
+        assert (ban.subject, ban.reason) == ("192.0.2.2", BanReason.MISBEHAVIOUR)
+
+
 async def test_its_own_key_is_refused(hub: ConditionedHub, autojump_clock: MockClock) -> None:
     async with open_test_node(hub):
         assert await unary_error(hub, ForeignNode(1)) == types.CONNECTION_REFUSED

@@ -2,6 +2,8 @@
 
 import network_types_pb2 as foreign
 import pytest
+import trio
+import trio.testing
 
 from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import MalformedError, MisuseError
@@ -51,6 +53,32 @@ async def ask_blocks(services: Services, previous: bytes | None, count: int) -> 
 async def test_a_block() -> None:
     services = await synced()
     assert await ask_block(services, CHAIN[4].hash, FakePeer(1)) == CHAIN[4]
+
+
+async def test_so_many_are_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = await synced(NetworkOptions(max_answers_at_once=3))
+    looking = most = 0
+    get_raw_block = services.store.get_raw_block
+
+    async def counted(block_hash: bytes) -> bytes | None:
+        nonlocal looking, most
+        looking += 1
+        most = max(most, looking)
+        await trio.testing.wait_all_tasks_blocked()
+        looking -= 1
+        return await get_raw_block(block_hash)
+
+    monkeypatch.setattr(services.store, "get_raw_block", counted)
+    found: list[Block | None] = []
+
+    async def ask(number: int) -> None:
+        found.append(await ask_block(services, CHAIN[number].hash, FakePeer(number + 1)))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(ask, number)
+    assert most == 3
+    assert {block.height for block in found if block} == set(range(1, 11))
 
 
 async def test_a_block_of_a_fork_can_be_had_too() -> None:

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import CallFailedError, StatusCode
 from aelf_p2p.core.network_events import PeerConnected, PeerDisconnected
+from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.node import Node
 from aelf_p2p.testing.conditions import ConditionedHub
@@ -246,9 +247,10 @@ async def test_a_second_connect_takes_nothing_from_it(autojump_clock: MockClock)
 
 async def test_a_flood_of_handshakes_takes_nothing_from_it(autojump_clock: MockClock) -> None:
     hub = ConditionedHub(latency_s=0.02)
+    generous = NetworkOptions(max_handshakes_at_once=2000, max_handshakes_at_once_per_host=2000)
     async with (
         open_test_node(hub, "alice", 1) as alice,
-        open_test_node(hub, "bob", 2) as bob,
+        open_test_node(hub, "bob", 2, options=generous) as bob,
     ):
         await alice.connect("bob")
         await trio.sleep(5)

@@ -15,6 +15,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
 from aelf_p2p.contracts import Metadata
+from aelf_p2p.core.budgets import EventBudget
 from aelf_p2p.core.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -31,7 +32,6 @@ from aelf_p2p.transports.grpc.receive_windows import (
     CallWindow,
     ReceiveWindows,
 )
-from aelf_p2p.transports.net.budgets import EventBudget
 from aelf_p2p.transports.net.codec import (
     BytesReceived,
     CallOpened,

@@ -18,9 +18,9 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
+from aelf_p2p.core.budgets import EventBudget
 from aelf_p2p.core.errors import MalformedError, ProtocolViolationError
 from aelf_p2p.core.options import KIB
-from aelf_p2p.transports.net.budgets import EventBudget
 from aelf_p2p.transports.net.codec import FRAMES_A_TURN
 from aelf_p2p.transports.net.limits import WireLimits
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import trio
 
+from aelf_p2p.core.budgets import ByteBudget, EventBudget
 from aelf_p2p.core.errors import (
     CallFailedError,
     ConnectionLostError,
+    ProtocolViolationError,
     TransportError,
 )
-from aelf_p2p.core.message_sizes import before_trust
+from aelf_p2p.core.message_sizes import before_trust, max_request_bytes
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.calls import Call
 from aelf_p2p.transports.net.codec import CallOpened
 from aelf_p2p.transports.net.limits import WireLimits
@@ -66,6 +67,7 @@ class CallTable(ABC):
         self._on_trust = on_trust
         self._trusting: dict[Call, None] = {}  # calls on which the other side proved who it is
         self._was_trusted = False
+        self._stranger_calls = EventBudget(settings.limits.stranger_calls)
         self._sending: dict[Call, None] = {}  # calls with something that their windows let out
         self._closing = trio.lowlevel.ParkingLot()  # what waits for the other side to drain
         self._budget = ByteBudget(settings.limits.connection_bytes, settings.held)
@@ -138,6 +140,15 @@ class CallTable(ABC):
             trusted_limit_bytes=limit_bytes,
         )
         return call
+
+    def _take_call(self, opened: CallOpened) -> None:
+        """A caller's call. Raises ProtocolViolationError for one too many of a stranger's."""
+        if not (self._was_trusted or self._stranger_calls.spend(trio.current_time())):
+            raise ProtocolViolationError("too many calls before a handshake")
+        limit = max_request_bytes(opened.method, self._options)
+        call = self._add_call(opened.call_id, opened.method, limit)
+        call.inbox.encoding = opened.encoding
+        self._on_call(call, opened)
 
     def _forget(self, call_id: int) -> Call | None:
         """It is over by itself; returns it, unless it was left before."""

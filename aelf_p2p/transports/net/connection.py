@@ -16,9 +16,10 @@ from aelf_p2p.core.errors import (
     ConnectionLostError,
     MalformedError,
     ProtocolViolationError,
+    RulesBrokenError,
     StatusCode,
 )
-from aelf_p2p.core.message_sizes import max_reply_bytes, max_request_bytes
+from aelf_p2p.core.message_sizes import max_reply_bytes
 from aelf_p2p.core.options import KIB
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.transports.net.call_table import CallTable, Settings
@@ -193,7 +194,7 @@ class Connection(CallTable):
             self._lose(ConnectionLostError(f"{self.remote} closed the connection"))
         except (MalformedError, ProtocolViolationError) as exc:
             log.debug("%s: dropped: %s", self.remote, exc)
-            self._lose(ConnectionLostError(f"{self.remote} broke the protocol: {exc}"))
+            self._lose(RulesBrokenError(f"{self.remote} broke the protocol: {exc}"))
             self.drain(str(exc))  # tells it why, unless the codec has
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._lose(_lost(self.remote, exc))
@@ -230,10 +231,7 @@ class Connection(CallTable):
             case WindowOpened(call_id):
                 self._take_window(call_id)
             case CallOpened():
-                limit = max_request_bytes(event.method, self._options)
-                call = self._add_call(event.call_id, event.method, limit)
-                call.inbox.encoding = event.encoding
-                self._on_call(call, event)
+                self._take_call(event)
             case ReplyBegan(call_id, encoding):
                 if call_id in self.calls:
                     self.calls[call_id].inbox.encoding = encoding

@@ -6,20 +6,9 @@ Durations are in seconds (``_s``), sizes in bytes (``_bytes``), rates in events 
 
 from dataclasses import dataclass, field, fields
 
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.options import KIB, MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """``burst`` events at once, and ``per_s`` more each second."""
-
-    burst: float
-    per_s: float
-
-    def __post_init__(self) -> None:
-        if not (self.burst > 0 and self.per_s > 0):
-            raise MisuseError(f"{self} must be above zero in both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +20,7 @@ class WireLimits:
     idle_timeout_s: float = 150.0  # after it, between calls; AElf's nodes make one each minute
     max_strangers: int = 256  # the oldest goes when another comes; as many that were none once
     max_idle_per_host: int = 4  # of those that were none; its oldest goes; loopback is exempt
+    stranger_calls: Rate = field(default_factory=lambda: Rate(100, 10))  # of one connection
     stranger_bytes: int = 64 * KIB  # unread, of one connection (grpc: HTTP/2's own 64 KiB - 1)
     stranger_held_bytes: int = 128 * KIB  # unread, and of messages that are not complete
     all_strangers_bytes: int = 32 * MIB  # the same, of all of them
@@ -50,6 +40,9 @@ class WireLimits:
     # The whole transport.
     max_connections: int = 4096
     all_held_bytes: int = 1024 * MIB
+
+    # Connections that a host may open: a dial of AElf's nodes takes two, and they ping others too.
+    connections_per_host: Rate = field(default_factory=lambda: Rate(40, 2))  # loopback is exempt
 
     # What a connection may ask for without a message coming of it.
     resets: Rate = field(default_factory=lambda: Rate(400, 100))  # of calls under way

@@ -14,9 +14,9 @@ from itertools import chain
 
 from isal import isal_zlib
 
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.errors import CallFailedError, StatusCode
 from aelf_p2p.core.options import KIB
-from aelf_p2p.transports.net.budgets import ByteBudget
 
 PREFIX_BYTES = 5
 

@@ -54,6 +54,10 @@ class AcceptedConnection(Protocol):
         """Those that are not over, by number."""
 
     @property
+    def lost(self) -> TransportError | None:
+        """Why nothing works any more."""
+
+    @property
     def ended(self) -> trio.Event:
         """Set when nothing works any more."""
 
@@ -110,6 +114,11 @@ class ServerConnection:
         self._handler_ended = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
         self._connection = accept(self._begin_call, self._trust)
+
+    @property
+    def lost(self) -> TransportError | None:
+        """Why nothing works any more."""
+        return self._connection.lost
 
     async def run(self) -> None:
         """Until the other side is gone, or we are cancelled; then calls end as they should."""

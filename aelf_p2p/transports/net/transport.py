@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from ssl import SSLContext
@@ -11,13 +11,19 @@ from typing import Protocol
 
 import trio
 
-from aelf_p2p.contracts import CallHandler, RpcChannel
+from aelf_p2p.contracts import CallHandler, OnFault, RpcChannel, ignore_fault
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.endpoint import Endpoint
-from aelf_p2p.core.errors import ConnectionLostError, DeadlineExceededError
+from aelf_p2p.core.errors import (
+    ConnectionLostError,
+    DeadlineExceededError,
+    RulesBrokenError,
+    TransportError,
+)
+from aelf_p2p.core.host_rates import HostRates
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.transports.net import sockets, tls
-from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.call_table import Settings
 from aelf_p2p.transports.net.channel import ClientConnection, SocketChannel
 from aelf_p2p.transports.net.codec import Codec
@@ -69,6 +75,7 @@ class SocketTransport(ABC):
         )
         self._strangers = Strangers(limits.max_strangers)
         self._idlers = Strangers(limits.max_strangers, limits.max_idle_per_host)
+        self._host_rates = HostRates(limits.connections_per_host)
         self._connections = 0
         self._alpn = alpn
         self._server_tls: SSLContext | None = None
@@ -127,6 +134,7 @@ class SocketTransport(ABC):
         port: int,
         handler: CallHandler,
         *,
+        on_fault: OnFault = ignore_fault,
         task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen until cancelled. See ``Transport``."""
@@ -134,26 +142,43 @@ class SocketTransport(ABC):
         with single_error_as_itself():
             async with trio.open_nursery() as nursery:
                 task_status.started(endpoint)
-                await sockets.accept_forever(listeners, partial(self._accept, nursery, handler))
+                serve = partial(self._serve_connection, handler, on_fault)
+                await sockets.accept_forever(listeners, partial(self._accept, nursery, serve))
 
     def _accept(
-        self, nursery: trio.Nursery, handler: CallHandler, stream: trio.SocketStream
+        self,
+        nursery: trio.Nursery,
+        serve: Callable[[trio.SocketStream, Endpoint], Awaitable[None]],
+        stream: trio.SocketStream,
     ) -> None:
+        caller = sockets.caller_of(stream)
+        if caller is not None and self._admits(caller):
+            self._connections += 1
+            nursery.start_soon(serve, stream, caller)
+        else:
+            stream.socket.close()
+
+    def _admits(self, caller: Endpoint) -> bool:
         if self._connections >= self._limits.max_connections:
             log.debug("a connection over %d was not accepted", self._limits.max_connections)
-            stream.socket.close()
-        else:
-            self._connections += 1
-            nursery.start_soon(self._serve_connection, stream, handler)
+            return False
+        if not self._host_rates.spend(caller.host, trio.current_time()):
+            log.debug("%s connects too often", caller)
+            return False
+        return True
 
-    async def _serve_connection(self, stream: trio.SocketStream, handler: CallHandler) -> None:
+    async def _serve_connection(
+        self, handler: CallHandler, on_fault: OnFault, stream: trio.SocketStream, caller: Endpoint
+    ) -> None:
         """An accepted connection, from its first byte to its last."""
         deadline = trio.current_time() + self._limits.stranger_timeout_s
         scope = trio.CancelScope(deadline=deadline)
         self._strangers.add(scope)
         try:
             with scope:
-                await self._serve_caller(stream, handler, scope)
+                lost = await self._serve_caller(stream, caller, handler, scope)
+                if isinstance(lost, RulesBrokenError):
+                    on_fault(caller.host, str(lost))
         except Exception:  # a fault of ours on one connection is no reason to drop the others
             log.exception("serving a connection failed")
         finally:
@@ -165,19 +190,18 @@ class SocketTransport(ABC):
     async def _serve_caller(
         self,
         stream: trio.SocketStream,
+        caller: Endpoint,
         handler: CallHandler,
         scope: trio.CancelScope,
-    ) -> None:
-        caller = sockets.caller_of(stream)
-        if caller is None:
-            return
+    ) -> TransportError | None:
+        """Returns what the connection was lost by."""
         secured: trio.abc.Stream = EagerStream(stream)
         if self._server_tls is not None:
             try:
                 secured = await tls.handshake_server(stream, self._server_tls)
             except ConnectionLostError as exc:
                 log.debug("%s: %s", caller, exc)
-                return
+                return exc
         connection = ServerConnection(
             partial(self._server_connection, secured, caller),
             limits=self._limits,
@@ -190,6 +214,7 @@ class SocketTransport(ABC):
         )
         with single_error_as_itself():
             await connection.run()
+        return connection.lost
 
 
 class CodecTransport(SocketTransport):

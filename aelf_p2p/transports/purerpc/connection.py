@@ -15,10 +15,12 @@ from aelf_p2p.core.errors import (
     ClosedByUsError,
     ConnectionLostError,
     MalformedError,
+    ProtocolViolationError,
+    RulesBrokenError,
     StatusCode,
     TransportError,
 )
-from aelf_p2p.core.message_sizes import max_reply_bytes, max_request_bytes
+from aelf_p2p.core.message_sizes import max_reply_bytes
 from aelf_p2p.core.options import KIB
 from aelf_p2p.core.single_error import single_error_as_itself
 from aelf_p2p.transports.net.call_table import CallTable, Settings
@@ -130,9 +132,9 @@ class Connection(CallTable):
         """Until nothing more comes, or what comes breaks the rules."""
         try:
             await self._link.read()
-        except MalformedError as exc:
+        except (MalformedError, ProtocolViolationError) as exc:
             log.debug("%s: dropped: %s", self.remote, exc)
-            self._lose(ConnectionLostError(f"{self.remote} broke the protocol: {exc}"))
+            self._lose(RulesBrokenError(f"{self.remote} broke the protocol: {exc}"))
         else:
             self._lose(ConnectionLostError(f"{self.remote} closed the connection"))
 
@@ -200,10 +202,7 @@ class Connection(CallTable):
             case BytesReceived(call_id, data, credit):
                 self._take_bytes(call_id, data, credit)
             case CallOpened():
-                limit = max_request_bytes(event.method, self._options)
-                call = self._add_call(event.call_id, event.method, limit)
-                call.inbox.encoding = event.encoding
-                self._on_call(call, event)
+                self._take_call(event)
             case Draining(last_call_id, why):
                 for call in self._take_draining(last_call_id, why):
                     self._link.reset(call.call_id)  # purerpc would keep its stream

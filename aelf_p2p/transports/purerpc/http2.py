@@ -17,10 +17,10 @@ from purerpc.grpclib import events as e
 from purerpc.grpclib.config import GRPCConfiguration
 from purerpc.grpclib.connection import GRPCConnection
 
+from aelf_p2p.core.budgets import EventBudget
 from aelf_p2p.core.errors import MalformedError, ProtocolViolationError
 from aelf_p2p.core.options import KIB
 from aelf_p2p.transports.grpc.frames import MAX_FRAME_BYTES, DataPiece, FrameScanner
-from aelf_p2p.transports.net.budgets import EventBudget
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import METHODS, Method
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aelf_p2p.contracts import Metadata
+from aelf_p2p.core.budgets import EventBudget
 from aelf_p2p.core.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -23,7 +24,6 @@ from aelf_p2p.core.errors import (
     ProtocolViolationError,
     StatusCode,
 )
-from aelf_p2p.transports.net.budgets import EventBudget
 from aelf_p2p.transports.net.codec import (
     FRAMES_A_TURN,
     BytesReceived,

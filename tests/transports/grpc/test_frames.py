@@ -10,9 +10,10 @@ from hyperframe.frame import GoAwayFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.errors import MalformedError, ProtocolViolationError
 from aelf_p2p.transports.grpc.frames import SMALL_DATA_BYTES, DataPiece, FrameScanner
-from aelf_p2p.transports.net.limits import Rate, WireLimits
+from aelf_p2p.transports.net.limits import WireLimits
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE = range(9)
 CONTINUATION, UNKNOWN = 9, 0xAB

@@ -26,6 +26,7 @@ from hyperframe.frame import (
 )
 
 from aelf_p2p.contracts import IncomingCall, RpcChannel
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import CallFailedError, StatusCode, TransportError
 from aelf_p2p.transports.grpc import GrpcTransport
@@ -33,8 +34,11 @@ from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM, Method
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
-HURRIED = WireLimits(goodbye_timeout_s=0.3, drain_timeout_s=0.1)
-"""The usual limits, but nobody is waited for long at the end."""
+HURRIED = WireLimits(
+    goodbye_timeout_s=0.3, drain_timeout_s=0.1, stranger_calls=Rate(20_000, 20_000)
+)
+"""The usual limits, but nobody is waited for long at the end, and strangers may make many calls,
+since that limit would come before most others."""
 GRPC = "application/grpc"
 PATIENCE_S = 4.0
 """Within which everything here happens, on a machine that has other things to do as well."""
@@ -339,6 +343,8 @@ class Target:
     handlers: Handlers
     neighbour: RpcChannel
     _serving: trio.CancelScope
+    faults: list[tuple[str, str]]
+    """What was told of callers that broke the rules: their host, and what they did."""
     _asking: trio.CancelScope = field(default_factory=trio.CancelScope)
     neighbour_calls: int = 0
 
@@ -395,13 +401,21 @@ async def open_target(
         async with trio.open_nursery() as outer:
             serving = trio.CancelScope()
 
+            faults: list[tuple[str, str]] = []
+
             async def serve(*, task_status: trio.TaskStatus[Endpoint]) -> None:
                 with serving:
-                    await server.serve("127.0.0.1", 0, handlers, task_status=task_status)
+                    await server.serve(
+                        "127.0.0.1",
+                        0,
+                        handlers,
+                        on_fault=lambda host, why: faults.append((host, why)),
+                        task_status=task_status,
+                    )
 
             endpoint: Endpoint = await outer.start(serve)
             async with client.dial(endpoint, timeout_s=5) as neighbour:
-                target = Target(endpoint, handlers, neighbour, serving)
+                target = Target(endpoint, handlers, neighbour, serving, faults)
                 async with (
                     neighbour.open_stream(REQUEST_BY_STREAM, metadata=NEIGHBOURS) as trusted,
                     trio.open_nursery() as asking,

@@ -9,11 +9,12 @@ from dataclasses import replace
 from hpack import Decoder
 from hyperframe.frame import Frame, HeadersFrame
 
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.errors import CallFailedError, StatusCode
 from aelf_p2p.core.options import KIB, MIB
 from aelf_p2p.transports.grpc.codec import GrpcCodec
 from aelf_p2p.transports.net.connection import READ_BYTES
-from aelf_p2p.transports.net.limits import Rate, WireLimits
+from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
 from tests.transports.hostile.raw_http2 import (
     HURRIED,

@@ -8,7 +8,7 @@ import pytest
 import trio
 from hyperframe.frame import GoAwayFrame, PingFrame, RstStreamFrame, SettingsFrame
 
-from aelf_p2p.transports.net.limits import Rate
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
 from tests.transports.hostile.raw_http2 import (
     HURRIED,
@@ -212,6 +212,24 @@ async def test_a_flood_ends_its_connection(name: str) -> None:
         assert ending.goaway.additional_data.decode() == why
         await target.wait_no_handlers()
         assert target.handlers.most_running <= FLOODED.resets.burst
+        with trio.fail_after(PATIENCE_S):
+            while not target.faults:
+                await target.ask_neighbour()
+        [(host, told)] = target.faults
+        assert host == "127.0.0.1"
+        assert told.endswith(f"broke the protocol: {why}")
+
+
+async def test_a_stranger_makes_so_many_calls() -> None:
+    """However well they end."""
+    limits = replace(HURRIED, stranger_calls=Rate(30, 0.001))
+    async with open_target(limits) as target, target.http2_attacker() as peer:
+        for number in range(30):
+            call_id = 2 * number + 1
+            await peer.send(peer.headers(call_id, request_pairs(), end_stream=True))
+            assert await peer.read_status(call_id) == 0
+        ending = await peer.attack(iter([peer.headers(61, request_pairs(), end_stream=True)]))
+        assert ending.goaway.additional_data == b"too many calls before a handshake"
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import count
 
 import pytest
 import trio
 from hyperframe.frame import GoAwayFrame
 
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import ConnectionLostError
 from aelf_p2p.transports.grpc import GrpcTransport
+from aelf_p2p.transports.net import sockets
 from aelf_p2p.transports.net.tls import process_identity
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
 from tests.transports.hostile.raw_http2 import (
@@ -187,6 +190,23 @@ async def test_connections_over_the_most_are_closed_at_once() -> None:
         with trio.fail_after(PATIENCE_S):
             while not await is_greeted(target):  # the place is free again a moment later
                 pass
+
+
+async def test_a_host_that_connects_too_often_is_closed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Loopback is exempt, so callers are given another host: that of the documentation."""
+    elsewhere = count(1)
+    monkeypatch.setattr(
+        sockets, "caller_of", lambda stream: Endpoint("192.0.2.1", 1000 + next(elsewhere))
+    )
+    limits = replace(HURRIED, connections_per_host=Rate(4, 0.001))
+    async with open_target(limits) as target:  # the neighbour's is the first
+        for _ in range(3):
+            assert await is_greeted(target)
+        for _ in range(3):
+            assert not await is_greeted(target)
+        assert target.faults == []
 
 
 async def is_greeted(target: Target) -> bool:

@@ -9,10 +9,10 @@ import trio
 import trio.testing
 
 from aelf_p2p.contracts import CallHandler, IncomingCall
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.options import NetworkOptions
 from aelf_p2p.transports.grpc.codec import GrpcCodec
-from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.call_table import Settings
 from aelf_p2p.transports.net.channel import SocketChannel
 from aelf_p2p.transports.net.codec import Codec

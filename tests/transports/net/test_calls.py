@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.errors import (
     CallFailedError,
     ClosedByUsError,
@@ -14,7 +15,6 @@ from aelf_p2p.core.errors import (
     StatusCode,
 )
 from aelf_p2p.core.options import KIB
-from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.calls import TURN_BYTES, Call
 from aelf_p2p.transports.net.messages import MessageBuffer
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM, Method

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.options import NetworkOptions
-from aelf_p2p.transports.net.limits import Rate, WireLimits
+from aelf_p2p.transports.net.limits import WireLimits
 
 LIMITS = WireLimits()
 NUMBERS = [each.name for each in fields(LIMITS) if not isinstance(getattr(LIMITS, each.name), Rate)]

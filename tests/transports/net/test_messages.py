@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.errors import CallFailedError, StatusCode
-from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.messages import (
     MessageBuffer,
     compress,

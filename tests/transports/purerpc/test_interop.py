@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from aelf_p2p import DeliveryState, Endpoint, Node, PureRpcTransport, TransactionsReceived
-from aelf_p2p.contracts import CallHandler, IncomingCall
+from aelf_p2p.contracts import CallHandler, IncomingCall, OnFault, ignore_fault
 from aelf_p2p.transports.net import messages
 from tests.services.support import identity
 from tests.transports.purerpc.told_node import OPTIONS, WAIT_S, do, told_node, transaction
@@ -39,13 +39,14 @@ class Recorded(PureRpcTransport):
         port: int,
         handler: CallHandler,
         *,
+        on_fault: OnFault = ignore_fault,
         task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         async def record(call: IncomingCall) -> None:
             self.called.append(call.method.name)
             await handler(call)
 
-        await super().serve(host, port, record, task_status=task_status)
+        await super().serve(host, port, record, on_fault=on_fault, task_status=task_status)
 
 
 class GrpcNode:

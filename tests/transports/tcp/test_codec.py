@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -31,7 +32,7 @@ from aelf_p2p.transports.net.codec import (
     WindowOpened,
 )
 from aelf_p2p.transports.net.connection import READ_BYTES
-from aelf_p2p.transports.net.limits import Rate, WireLimits
+from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.tcp import frames
 from aelf_p2p.transports.tcp.codec import FrameCodec
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM

@@ -1,8 +1,21 @@
 """Counting what others cost: bytes held for them, and events that they may cause."""
 
+from dataclasses import dataclass
 from typing import Self
 
-from aelf_p2p.transports.net.limits import Rate
+from aelf_p2p.core.errors import MisuseError
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``burst`` events at once, and ``per_s`` more each second."""
+
+    burst: float
+    per_s: float
+
+    def __post_init__(self) -> None:
+        if not (self.burst > 0 and self.per_s > 0):
+            raise MisuseError(f"{self} must be above zero in both")
 
 
 class ByteBudget:
@@ -44,7 +57,8 @@ class ByteBudget:
 
 
 class EventBudget:
-    """A token bucket: whether an event may happen now. Full at the beginning."""
+    """A token bucket: whether an event may happen now. Full at the beginning; what is refused
+    takes nothing, so that whoever keeps trying is let through at the rate."""
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
@@ -57,5 +71,7 @@ class EventBudget:
             gained = (now - self._at) * self._rate.per_s
             self._tokens = min(self._rate.burst, self._tokens + gained)
         self._at = now
+        if self._tokens < count:
+            return False
         self._tokens -= count
-        return self._tokens >= 0
+        return True
