@@ -22,6 +22,7 @@ hosts = st.ip_addresses().map(str) | names
 endpoints = st.builds(Endpoint, hosts, st.integers(1, 65535))
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize(
     ("text", "host", "port"),
     [
@@ -56,6 +57,7 @@ def test_default_port() -> None:
     assert Endpoint.parse_untrusted("host:8", default_port=7).port == 8
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize(
     "text",
     [

@@ -277,6 +277,7 @@ def test_ten_of_a_hundred_thousand_nodes() -> None:
     assert [each.endpoint.host for each in records] == [f"h{n}.example" for n in range(10)]
 
 
+@pytest.mark.fault(68)
 def test_malformed_nodes_are_left_out() -> None:
     texts = ["a:b:c", "[::1]:6800", "host:99999", "192.0.2.5:6800", "host:-1"]
     message = wire.NodeList(nodes=[wire.NodeInfo(endpoint=text) for text in texts])

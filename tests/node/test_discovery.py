@@ -232,6 +232,7 @@ async def test_a_node_with_few_peers_hurries_while_it_finds_new_ones(
 # --- what is not believed -------------------------------------------------------------------------
 
 
+@pytest.mark.fault(67)
 async def test_a_hundred_thousand_nodes_are_ten(hub: WatchedHub, autojump_clock: MockClock) -> None:
     async with beside_liar(hub) as (node, liar):
         liar.tell(*(f"h{number}" for number in range(100_000)))

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -139,6 +140,7 @@ def test_a_partition_heals_to_the_longer_chain() -> None:
     run_deterministic(scenario, seed=3)
 
 
+@pytest.mark.fault(71)
 def test_a_slow_peer_loses_only_its_own() -> None:
     """One of six reads nothing: it loses what its queue and window do not hold, counted; the
     others lose nothing and are not slower."""

@@ -53,6 +53,7 @@ async def connected(hub: ConditionedHub, **of_node: Any) -> AsyncIterator[tuple[
         yield node, peer
 
 
+@pytest.mark.fault(60)
 async def test_a_peer_cannot_speak_as_another(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:
@@ -66,6 +67,7 @@ async def test_a_peer_cannot_speak_as_another(
         assert [each.info.public_key for each in node.peers()] == [third.node.key]
 
 
+@pytest.mark.fault(51)
 async def test_a_handshake_that_is_shown_elsewhere_pushes_nobody_out(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:
@@ -230,6 +232,7 @@ async def test_inbound_peers_leave_half_of_the_places_and_a_full_node_is_still_o
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.fault(69)
 async def test_a_full_cache_forgets_the_oldest_and_a_full_queue_says_so(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:

@@ -283,6 +283,7 @@ async def test_nodes(autojump_clock: trio.abc.Clock) -> None:
         ]
 
 
+@pytest.mark.fault(67)
 async def test_of_a_hundred_thousand_nodes_ten_are_taken(autojump_clock: trio.abc.Clock) -> None:
     async with open_pair() as pair:
         outcome = start(pair, lambda peer: peer.request_nodes(10))
@@ -397,6 +398,7 @@ async def test_an_answer_that_is_wrong(
         assert again.error is None
 
 
+@pytest.mark.fault(62)
 async def test_a_reply_of_another_type_leaves_the_request_waiting(
     autojump_clock: trio.abc.Clock,
 ) -> None:
@@ -623,6 +625,7 @@ async def test_broadcasts_on_the_wire(autojump_clock: trio.abc.Clock) -> None:
         assert (statistics.dropped, statistics.ignored) == ({}, {})
 
 
+@pytest.mark.fault(62)
 async def test_acknowledgements_that_are_wrong(autojump_clock: trio.abc.Clock) -> None:
     async with open_pair() as pair:
         pair.peer.enqueue(make_item())
@@ -635,6 +638,7 @@ async def test_acknowledgements_that_are_wrong(autojump_clock: trio.abc.Clock) -
         assert pair.peer.statistics().acknowledged == {BroadcastKind.TRANSACTION: 1}
 
 
+@pytest.mark.fault(72)
 async def test_broadcasts_that_nobody_answers(autojump_clock: trio.abc.Clock) -> None:
     async with open_pair() as pair:
         for _ in range(5):
@@ -653,6 +657,7 @@ async def test_broadcasts_that_nobody_answers(autojump_clock: trio.abc.Clock) ->
         assert pair.ignored == {"reply to nothing": 1}
 
 
+@pytest.mark.fault(71)
 async def test_a_stalled_peer_loses_its_own_only(autojump_clock: trio.abc.Clock) -> None:
     async with open_pair(window_bytes=1000) as stalled, open_pair() as healthy:
         items = [make_item(size=200) for _ in range(300)]

@@ -258,6 +258,7 @@ async def test_all_real_transactions_in_one_read(autojump_clock: trio.abc.Clock)
         assert [c.raw for c in contents if isinstance(c, Transaction)] == raws
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize("message_type", [ANY, 13, 99, 2**31 - 1, -1])
 async def test_an_unknown_message_type_gets_an_empty_reply(
     autojump_clock: trio.abc.Clock, message_type: int
@@ -268,6 +269,7 @@ async def test_an_unknown_message_type_gets_an_empty_reply(
         assert pair.peer.close_reason is None
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize("stream_type", [0, 3, 99, -1])
 async def test_an_unknown_stream_type_is_ignored(
     autojump_clock: trio.abc.Clock, stream_type: int
@@ -302,6 +304,7 @@ async def test_what_needs_no_session(autojump_clock: trio.abc.Clock, message_typ
         assert pair.ignored == {}
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize("message_type", NEED_A_SESSION)
 async def test_what_has_no_session_is_ignored(
     autojump_clock: trio.abc.Clock, message_type: int
@@ -315,6 +318,7 @@ async def test_what_has_no_session_is_ignored(
         assert pair.peer.status is PeerStatus.UNCONFIRMED
 
 
+@pytest.mark.fault(61)
 @pytest.mark.parametrize("message_type", NEED_A_SESSION)
 async def test_the_third_wrong_session_drops(
     autojump_clock: trio.abc.Clock, message_type: int
@@ -343,6 +347,7 @@ async def test_sessions_that_look_odd(autojump_clock: trio.abc.Clock, session: s
         assert pair.ignored == {"wrong session": 1}
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize("message_type", [PING, HEALTH_CHECK, HAND_SHAKE, *NEED_A_SESSION])
 @pytest.mark.parametrize(
     "meta", [{}, {"session-id-bin": SESSIONS.ours.hex()}, {"Public-Key": META["public-key"]}]
@@ -358,6 +363,7 @@ async def test_without_a_key_there_is_no_answer(
         assert pair.peer.status is PeerStatus.UNCONFIRMED
 
 
+@pytest.mark.fault(60)
 @pytest.mark.parametrize("message_type", [PING, HEALTH_CHECK, HAND_SHAKE, *NEED_A_SESSION])
 async def test_a_message_in_the_name_of_another_drops(
     autojump_clock: trio.abc.Clock, message_type: int
@@ -386,6 +392,7 @@ async def test_what_else_the_meta_says_does_not_matter(autojump_clock: trio.abc.
 # --- violations -----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("meta", [META, NO_SESSION])
 async def test_a_second_handshake_drops(
     autojump_clock: trio.abc.Clock, meta: dict[str, str]
@@ -411,6 +418,7 @@ async def test_garbage_drops(autojump_clock: trio.abc.Clock, garbage: bytes) -> 
         await assert_dropped(pair)
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize(
     "raw",
     [
@@ -670,6 +678,7 @@ async def test_large_broadcasts_come_byte_for_byte_among_small_ones(
 # --- replies that are wrong -----------------------------------------------------------------------
 
 
+@pytest.mark.fault(62)
 async def test_a_reply_to_nothing(autojump_clock: trio.abc.Clock) -> None:
     async with open_pair() as pair:
         for number, message_type in enumerate([ANY, HAND_SHAKE, PING, *NEED_A_SESSION, -1], 1):
@@ -681,6 +690,7 @@ async def test_a_reply_to_nothing(autojump_clock: trio.abc.Clock) -> None:
 # --- floods ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(70)
 async def test_a_flood_of_requests_is_bounded_and_counted(autojump_clock: trio.abc.Clock) -> None:
     gate = trio.Event()
     serving = 0

@@ -102,6 +102,7 @@ REFUSED: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.fault(46, 47, 49, 54)
 @pytest.mark.parametrize("name", REFUSED)
 async def test_each_refusal_has_its_error(
     name: str, hub: ConditionedHub, autojump_clock: MockClock
@@ -115,6 +116,7 @@ async def test_each_refusal_has_its_error(
         assert node._context.admission.handshaking == 0
 
 
+@pytest.mark.fault(49)
 @pytest.mark.parametrize("off_ns", [-1_500_000_000, 1_500_000_000])
 async def test_a_clock_may_be_a_second_and_a_half_off(
     off_ns: int, hub: ConditionedHub, autojump_clock: MockClock
@@ -157,6 +159,7 @@ async def test_a_peer_that_sends_what_cannot_be_parsed_is_banned(
         assert (ban.subject, ban.reason) == ("192.0.2.2", BanReason.MISBEHAVIOUR)
 
 
+@pytest.mark.fault(52)
 async def test_its_own_key_is_refused(hub: ConditionedHub, autojump_clock: MockClock) -> None:
     async with open_test_node(hub):
         assert await unary_error(hub, ForeignNode(1)) == types.CONNECTION_REFUSED
@@ -186,6 +189,7 @@ MALFORMED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.fault(38, 48, 53)
 @pytest.mark.parametrize("name", MALFORMED)
 async def test_malformed_handshakes(
     name: str, hub: ConditionedHub, autojump_clock: MockClock
@@ -200,6 +204,7 @@ async def test_malformed_handshakes(
         assert not list(node._context.pool)
 
 
+@pytest.mark.fault(56)
 @pytest.mark.parametrize(
     "request_",
     [
@@ -601,6 +606,7 @@ async def test_a_malformed_broadcast_ends_its_stream_with_unknown(
         assert len(node.peers()) == 1
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize("requests", [[], [b"", b""], [b"", b"", b""]])
 async def test_a_unary_call_takes_one_request(
     requests: list[bytes], hub: ConditionedHub, autojump_clock: MockClock
@@ -651,6 +657,7 @@ async def test_header_and_meta_must_name_the_handshakes_key(
         assert not list(node._context.pool)
 
 
+@pytest.mark.fault(56)
 @pytest.mark.parametrize(
     "message_type",
     [kind for kind in service.MessageType.values() if kind != service.HAND_SHAKE] + [99],
@@ -743,6 +750,7 @@ async def test_a_stream_that_says_nothing_ends(
         assert raised.value.code is not StatusCode.OK
 
 
+@pytest.mark.fault(55)
 async def test_a_second_handshake_on_a_stream_ends_it(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:
@@ -802,6 +810,7 @@ async def test_the_endpoint_is_what_it_listens_on(
         assert held.info.node_version == "1.12.3.0"
 
 
+@pytest.mark.fault(58)
 async def test_who_never_confirms_is_removed_after_ten_seconds(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:
@@ -911,6 +920,7 @@ async def test_a_redial_replaces_a_dead_connection_within_a_second(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.fault(73)
 async def test_who_is_banned_while_its_old_connection_is_probed_stays_out(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:

@@ -118,6 +118,7 @@ async def test_a_block_that_a_peer_did_not_get_is_not_known_to_it() -> None:
     assert services.network.announce_block(CHAIN[59]).queued == 1
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("count", [-1, 0, 51, 2**31 - 1, -(2**31)])
 async def test_no_blocks_for_a_count_out_of_range(count: int) -> None:
     services = await synced()
@@ -181,6 +182,7 @@ def told(peer: FakePeer) -> tuple[str, bytes]:
     return f"{peer.info.endpoint.host}:6800", peer.info.public_key
 
 
+@pytest.mark.fault(66)
 @pytest.mark.parametrize(
     ("max_count", "given"), [(-(2**31), 0), (-1, 0), (0, 0), (1, 1), (10, 10), (11, 10), (1000, 10)]
 )

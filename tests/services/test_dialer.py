@@ -280,6 +280,7 @@ async def test_connecting_to_who_is_banned(what: str, autojump_clock: MockClock)
         await node.connect(FOREIGN)
 
 
+@pytest.mark.fault(73)
 async def test_who_is_banned_while_shaking_hands(autojump_clock: MockClock) -> None:
     node: Node
 

@@ -35,6 +35,7 @@ async def do_handshake(channel: Any, node: ForeignNode, request: bytes) -> int:
     return error_of(reply)
 
 
+@pytest.mark.fault(50)
 async def test_on_another_connection_it_is_refused(
     hub: ConditionedHub, autojump_clock: MockClock
 ) -> None:
@@ -100,6 +101,7 @@ class Recorder:
         await call.stream.send_many([refused.SerializeToString()])
 
 
+@pytest.mark.fault(11, 51)
 async def test_a_handshake_relayed_to_a_third_node_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

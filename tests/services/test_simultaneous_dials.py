@@ -144,6 +144,7 @@ LATENCIES = [(0.0, 0.0), (0.05, 0.05), (0.01, 0.4), (0.4, 0.01), (0.3, 0.31), (0
 OFFSETS = [0.0, 1e-9, 0.001, 0.01, 0.03, 0.05, 0.051, 0.1, 0.2, 0.3, 0.45, 0.61, 1.0, 2.0]
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("a_is_lower", [True, False])
 @pytest.mark.parametrize("latencies", LATENCIES)
 def test_two_of_ours(latencies: tuple[float, float], a_is_lower: bool) -> None:
@@ -338,6 +339,7 @@ async def one_of_theirs(case: Case) -> None:
         servers.cancel_scope.cancel()
 
 
+@pytest.mark.fault(57)
 # A round trip stays below the second within which a live connection must answer for itself.
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 @pytest.mark.parametrize("latencies", [*LATENCIES[:-1], (0.49, 0.49)])

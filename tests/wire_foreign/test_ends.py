@@ -56,6 +56,7 @@ async def test_a_foreign_acceptor_sees_ours_stop() -> None:
         assert trio.current_time() - stopping < 4
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
 async def test_ours_sees_a_foreign_acceptor_die(reset: bool) -> None:
     async with (
@@ -69,6 +70,7 @@ async def test_ours_sees_a_foreign_acceptor_die(reset: bool) -> None:
         assert gone.reason is CloseReason.LOST
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
 async def test_ours_sees_a_foreign_dialer_die(reset: bool) -> None:
     async with (

@@ -240,6 +240,7 @@ async def test_calls_without_the_session_are_cancelled(node: Node, foreign: Fore
         assert await status_of(dial, "CheckHealth", dial.metadata(session)) == "OK"
 
 
+@pytest.mark.fault(40)
 async def test_unknown_methods_are_unimplemented(node: Node, foreign: ForeignNode) -> None:
     async with foreign_dials(node, foreign) as (connection, dial):
         metadata = dial.metadata(connection.stream.session_out)
@@ -247,6 +248,7 @@ async def test_unknown_methods_are_unimplemented(node: Node, foreign: ForeignNod
         assert await status_of(dial, "CheckHealth", metadata) == "OK"
 
 
+@pytest.mark.fault(34)
 async def test_the_bulk_reply_alone_is_compressed(foreign: ForeignNode) -> None:
     """Seen from outside: 150 KB that compress well take a few on the wire, or all of them."""
     block = make_block(foreign.key)
@@ -270,6 +272,7 @@ async def test_the_bulk_reply_alone_is_compressed(foreign: ForeignNode) -> None:
         assert relay.bytes_to_dialer - between > 150_000
 
 
+@pytest.mark.fault(34)
 @pytest.mark.parametrize("encoding", StreamEncoding)
 async def test_compressed_messages_are_understood(
     node: Node, foreign: ForeignNode, encoding: StreamEncoding

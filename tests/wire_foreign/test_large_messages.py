@@ -92,6 +92,7 @@ class Visitor:
         self.stream.limit_messages(MAX_MESSAGE_BYTES)
 
 
+@pytest.mark.fault(33)
 async def test_a_byte_decides() -> None:
     key = ForeignKey()
     metadata = {"public-key": key.hex}

@@ -79,6 +79,7 @@ async def refusal_of(dial: ForeignDial, **changes: Any) -> types.HandshakeError:
     return error
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("what", REFUSED)
 async def test_a_wrong_handshake_is_refused_by_its_code(
     node: Node, foreign: ForeignNode, dial: ForeignDial, what: str
@@ -88,6 +89,7 @@ async def test_a_wrong_handshake_is_refused_by_its_code(
     assert node.peer(foreign.key.public) is None
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("what", MALFORMED)
 async def test_a_malformed_handshake_ends_the_call(
     node: Node, foreign: ForeignNode, dial: ForeignDial, what: str
@@ -114,6 +116,7 @@ async def test_a_request_that_holds_no_handshake_ends_the_call(
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.fault(52)
 async def test_our_own_key_is_refused() -> None:
     own = Identity.generate()
     async with (

@@ -346,7 +346,8 @@ class Target:
     faults: list[tuple[str, str]]
     """What was told of callers that broke the rules: their host, and what they did."""
     _asking: trio.CancelScope = field(default_factory=trio.CancelScope)
-    neighbour_calls: int = 0
+    neighbour_calls_s: list[float] = field(default_factory=list)
+    """How long each took."""
 
     @asynccontextmanager
     async def attacker(self) -> AsyncIterator[RawPeer]:
@@ -365,11 +366,18 @@ class Target:
 
     async def ask_neighbour(self, method: Method = PING) -> None:
         """The neighbour makes a call, and gets its answer in time."""
+        began = trio.current_time()
         with trio.fail_after(NEIGHBOUR_PATIENCE_S):
             timeout_s = 2 * NEIGHBOUR_PATIENCE_S
             reply = await self.neighbour.call(method, b"", metadata={}, timeout_s=timeout_s)
         assert reply == b"pong"
-        self.neighbour_calls += 1
+        self.neighbour_calls_s.append(trio.current_time() - began)
+
+    @property
+    def neighbour_p99(self) -> str:
+        """Of what the neighbour waited for its calls, for a report."""
+        calls_s = sorted(self.neighbour_calls_s)
+        return f"{calls_s[len(calls_s) * 99 // 100] * 1000:.0f} ms"
 
     def stop_serving(self) -> None:
         """The server ends, and the neighbour's calls with it."""

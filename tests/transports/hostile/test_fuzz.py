@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 
+import pytest
 from hpack import Encoder
 from hyperframe.frame import (
     AltSvcFrame,
@@ -223,6 +224,7 @@ def fed_client(data: bytes, cuts: list[int]) -> None:
         codec.open_call(PING, {}, 1.0)
 
 
+@pytest.mark.fault(14)
 @CI
 @given(st.binary(max_size=400), slices)
 def test_random_bytes_to_a_server(data: bytes, cuts: list[int]) -> None:
@@ -230,6 +232,7 @@ def test_random_bytes_to_a_server(data: bytes, cuts: list[int]) -> None:
     fed_server(PREFACE + data, cuts)
 
 
+@pytest.mark.fault(14)
 @CI
 @given(st.binary(max_size=400), slices)
 def test_random_bytes_to_a_client(data: bytes, cuts: list[int]) -> None:

@@ -40,6 +40,7 @@ BOMB = gzip.compress(bytes(10 * 1024 * 1024))
 # --- to our server --------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(32, 35, 36, 37)
 @pytest.mark.parametrize(
     ("pairs", "body", "status"),
     [
@@ -76,6 +77,7 @@ async def test_a_bad_call_gets_its_status(pairs: Pairs, body: bytes, status: int
         assert target.handlers.received == [b"ping"]
 
 
+@pytest.mark.fault(40, 43)
 @pytest.mark.parametrize(
     ("pairs", "http_status", "status"),
     [
@@ -93,6 +95,7 @@ async def test_a_call_that_cannot_begin(pairs: Pairs, http_status: str, status: 
         assert target.handlers.most_running == 0
 
 
+@pytest.mark.fault(41)
 async def test_a_timeout_cancels_the_handler() -> None:
     async with open_target() as target, target.http2_attacker() as peer:
         await peer.send(peer.headers(1, [*request_pairs(do="sleep"), ("grpc-timeout", "50m")]))
@@ -100,6 +103,7 @@ async def test_a_timeout_cancels_the_handler() -> None:
         assert (target.handlers.running, target.handlers.cancelled) == (0, 1)
 
 
+@pytest.mark.fault(45)
 async def test_nothing_of_a_handlers_exception_is_told(expected_logs: set[str]) -> None:
     async with open_target() as target, target.http2_attacker() as peer:
         await peer.send(peer.headers(1, request_pairs(do="fail"), end_stream=True))
@@ -108,6 +112,7 @@ async def test_nothing_of_a_handlers_exception_is_told(expected_logs: set[str]) 
     expected_logs.add("the handler of Ping failed")
 
 
+@pytest.mark.fault(39)
 async def test_two_messages_in_a_unary_call_reach_the_handler_as_two() -> None:
     async with open_target() as target, target.http2_attacker() as peer:
         await peer.send(peer.headers(1, request_pairs()))
@@ -151,6 +156,7 @@ def headers_alone(*pairs: tuple[str, str | bytes]) -> Reply:
 OK_TRAILERS_ONLY = headers_alone(*reply_pairs(), ("grpc-status", "0"))  # type: ignore[arg-type]
 
 
+@pytest.mark.fault(29, 32, 35, 36, 37)
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -242,6 +248,7 @@ async def test_informational_headers_are_passed_over() -> None:
         assert await channel.call(PING, b"", metadata={}, timeout_s=TIMEOUT_S) == b"pong"
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("code", [*range(14), 0xDEAD])
 async def test_a_reset_of_any_code_fails_its_call(code: int) -> None:
     async with dial_hostile_server(
@@ -260,6 +267,7 @@ def pushed(peer: RawPeer) -> bytes:
     return PushPromiseFrame(1, 2, block, flags=["END_HEADERS"]).serialize()
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -311,6 +319,7 @@ async def test_a_server_that_breaks_a_rule_is_left(answer: Reply) -> None:
     assert told != [0]
 
 
+@pytest.mark.fault(42)
 async def test_a_server_that_never_answers_is_told_of_the_end() -> None:
     told: list[int] = []
 
@@ -345,6 +354,7 @@ async def test_a_server_that_opens_no_window() -> None:
             assert failed.value.code is StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.fault(42, 44)
 async def test_a_stream_left_early_is_reset() -> None:
     left = trio.Event()
 
@@ -367,6 +377,7 @@ async def test_a_stream_left_early_is_reset() -> None:
 # --- GOAWAY of a server ---------------------------------------------------------------------------
 
 
+@pytest.mark.fault(26)
 async def test_a_graceful_goaway_lets_what_is_in_flight_end() -> None:
     async def script(peer: RawPeer) -> None:
         goaway = GoAwayFrame(0, last_stream_id=1, error_code=0).serialize()
@@ -379,6 +390,7 @@ async def test_a_graceful_goaway_lets_what_is_in_flight_end() -> None:
             await channel.call(PING, b"", metadata={}, timeout_s=TIMEOUT_S)
 
 
+@pytest.mark.fault(27)
 async def test_a_goaway_fails_the_calls_that_the_server_never_saw() -> None:
     goaway = GoAwayFrame(0, last_stream_id=0, error_code=11, additional_data=b"too_many_pings")
     async with dial_hostile_server(
@@ -389,6 +401,7 @@ async def test_a_goaway_fails_the_calls_that_the_server_never_saw() -> None:
         assert not channel.is_open
 
 
+@pytest.mark.fault(27)
 async def test_a_goaway_and_an_end_fail_what_is_in_flight() -> None:
     async def script(peer: RawPeer) -> None:
         await answer_with(

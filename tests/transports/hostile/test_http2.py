@@ -35,6 +35,7 @@ FRAME_SIZE_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM = 6, 7, 11
 # --- bytes that are no HTTP/2 ---------------------------------------------------------------------
 
 
+@pytest.mark.fault(14, 15)
 @pytest.mark.parametrize(
     "garbage",
     [
@@ -61,6 +62,7 @@ SMALLEST_BOMB = b"\x40\x01a\x7f\xa1\x1e" + b"a" * 4000 + b"\xbe" * 12_000
 """A header of 4000 bytes, and 12,000 times the table's entry that it became: 48 MB."""
 
 
+@pytest.mark.fault(22, 24)
 @pytest.mark.parametrize(
     ("broken", "code"),
     [
@@ -203,11 +205,17 @@ FLOODS = {
 }
 
 
+@pytest.mark.fault(16, 17, 18, 19, 20, 21)
 @pytest.mark.parametrize("name", FLOODS)
-async def test_a_flood_ends_its_connection(name: str) -> None:
+async def test_a_flood_ends_its_connection(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
     flood, why = FLOODS[name]
     async with open_target(FLOODED) as target, target.http2_attacker() as peer:
+        began = trio.current_time()
         ending = await peer.attack(flood(peer))
+        record_property("dropped after", f"{(trio.current_time() - began) * 1000:.0f} ms")
+        record_property("a neighbour's p99", target.neighbour_p99)
         assert ending.goaway.error_code == ENHANCE_YOUR_CALM
         assert ending.goaway.additional_data.decode() == why
         await target.wait_no_handlers()
@@ -232,6 +240,7 @@ async def test_a_stranger_makes_so_many_calls() -> None:
         assert ending.goaway.additional_data == b"too many calls before a handshake"
 
 
+@pytest.mark.fault(21, 23)
 @pytest.mark.parametrize(
     "flood",
     [
@@ -265,6 +274,7 @@ async def test_who_does_not_read_our_answers_is_dropped() -> None:
 # --- flow control ---------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(24)
 async def test_a_window_that_overflows_resets_its_call() -> None:
     async with open_target() as target, target.http2_attacker() as peer:
         await peer.send(opened(peer, 1), window_update(1, 2**31 - 1))
@@ -277,6 +287,7 @@ async def test_a_window_that_overflows_resets_its_call() -> None:
         assert await peer.read_status(3) == 0
 
 
+@pytest.mark.fault(24)
 async def test_settings_that_overflow_a_window_end_the_connection() -> None:
     async with open_target() as target, target.http2_attacker() as peer:
         await peer.send(opened(peer, 1), window_update(1, 2**30))
@@ -301,6 +312,7 @@ async def test_unread_bytes_of_who_breaks_a_rule_are_no_error_of_ours() -> None:
         await target.wait_no_handlers()
 
 
+@pytest.mark.fault(25)
 async def test_who_never_reads_holds_a_handler_back() -> None:
     """With the largest windows there are, the socket alone is what fills up."""
     async with open_target() as target, target.attacker() as peer:
@@ -316,6 +328,7 @@ async def test_who_never_reads_holds_a_handler_back() -> None:
         assert 0 < sent_bytes < 5 * 1024 * 1024
 
 
+@pytest.mark.fault(25)
 async def test_who_never_reads_is_dropped() -> None:
     limits = replace(HURRIED, write_timeout_s=0.3)
     async with open_target(limits) as target, target.attacker() as peer:
@@ -347,6 +360,7 @@ async def test_a_handler_that_outlives_its_call_ends_with_the_connection() -> No
         await target.wait_no_handlers()
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("code", [*range(14), 0xDEAD])
 async def test_a_reset_of_any_code_cancels_the_handler(code: int) -> None:
     async with open_target() as target, target.http2_attacker() as peer:
@@ -359,6 +373,7 @@ async def test_a_reset_of_any_code_cancels_the_handler(code: int) -> None:
         assert not peer.has(GoAwayFrame, 0)
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("crooked", ["a\r\nb", "a\nb", "a\0b"])
 async def test_a_header_with_line_ends_ends_the_connection(crooked: str) -> None:
     async with open_target() as target, target.http2_attacker() as peer:
@@ -367,6 +382,7 @@ async def test_a_header_with_line_ends_ends_the_connection(crooked: str) -> None
         assert target.handlers.most_running == 0
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -385,6 +401,7 @@ async def test_headers_that_http2_forbids_end_the_connection(pairs: Pairs) -> No
         assert target.handlers.most_running == 0
 
 
+@pytest.mark.fault(30)
 async def test_a_header_that_is_no_text_resets_its_call() -> None:
     async with open_target() as target, target.http2_attacker() as peer:
         await peer.send(peer.headers(1, [*request_pairs(), ("x", b"\xff\xfe")]))
@@ -396,6 +413,7 @@ async def test_a_header_that_is_no_text_resets_its_call() -> None:
 # --- GOAWAY ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(26)
 async def test_what_is_in_flight_at_a_callers_goaway_ends_well() -> None:
     async with open_target() as target, target.http2_attacker() as peer:
         await peer.send(peer.headers(1, request_pairs(do="wait"), end_stream=True))
@@ -408,6 +426,7 @@ async def test_what_is_in_flight_at_a_callers_goaway_ends_well() -> None:
         assert peer.body(1) == message(b"pong")
 
 
+@pytest.mark.fault(26)
 async def test_what_is_in_flight_at_our_goaway_ends_well() -> None:
     limits = replace(HURRIED, drain_timeout_s=2.0)
     async with open_target(limits) as target, target.http2_attacker() as peer:

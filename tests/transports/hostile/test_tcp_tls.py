@@ -67,6 +67,7 @@ def close_with_reset(sock: trio.socket.SocketType) -> None:
 # --- ends without a word --------------------------------------------------------------------------
 
 
+@pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 async def test_a_caller_that_is_gone_leaves_no_handler(how: str) -> None:
     async with open_target() as target, target.http2_attacker() as peer:
@@ -84,6 +85,7 @@ async def test_a_caller_that_is_gone_leaves_no_handler(how: str) -> None:
         assert {type(error) for error in target.handlers.errors} <= {ConnectionLostError}
 
 
+@pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 @pytest.mark.parametrize("when", ["before the answer", "within the answer"])
 async def test_a_server_that_is_gone_fails_the_call(how: str, when: str) -> None:
@@ -120,6 +122,7 @@ async def calls_without_trust(peer: RawPeer) -> None:
     await peer.send(PREFACE, settings(), peer.headers(1, request_pairs(do="sleep")))
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("say", [nothing, greeting, half_a_frame, calls_without_trust])
 async def test_a_stranger_has_its_time_and_no_more(
     say: Callable[[RawPeer], Awaitable[None]],
@@ -140,6 +143,7 @@ SLOWLY: dict[str, bytes] = {
 }
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("what", SLOWLY)
 async def test_a_slow_loris_gains_no_time(what: str) -> None:
     async with open_target(IMPATIENT) as target, target.attacker() as peer:
@@ -221,6 +225,7 @@ async def is_greeted(target: Target) -> bool:
 # --- TLS ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(8)
 async def test_a_handshake_that_stalls_is_dropped() -> None:
     async with open_target(IMPATIENT, insecure=False) as target, target.attacker() as peer:
         await peer.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")  # a hello's beginning
@@ -228,6 +233,7 @@ async def test_a_handshake_that_stalls_is_dropped() -> None:
         assert ending.frames == []
 
 
+@pytest.mark.fault(9)
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(100), PREFACE + settings()])
 async def test_what_is_no_tls_is_dropped_at_once(garbage: bytes) -> None:
     async with open_target(insecure=False) as target, target.attacker() as peer:
@@ -253,6 +259,7 @@ async def test_a_broken_frame_within_tls_ends_the_connection() -> None:
         assert ending.goaway.error_code == 11
 
 
+@pytest.mark.fault(12)
 async def test_a_hundred_probes_leave_nothing() -> None:
     """As C# dialers do before each dial: TLS, and gone (protocol §3)."""
     async with open_target(insecure=False) as target:
@@ -294,6 +301,7 @@ async def tls_server(*alpn: str) -> AsyncIterator[Endpoint]:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.fault(10)
 async def test_a_server_without_alpn_is_no_grpc_server() -> None:
     async with tls_server() as endpoint:
         with pytest.raises(ConnectionLostError, match="did not agree on the protocol h2"):

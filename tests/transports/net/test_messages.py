@@ -424,6 +424,7 @@ def test_several_members_are_one_message(parts: list[bytes], places: list[int]) 
 BODY = gzip.compress(noise(300))
 
 
+@pytest.mark.fault(36)
 @given(st.integers(0, len(BODY) - 1))
 def test_truncated_gzip_fails(length: int) -> None:
     assert failure(framed(BODY[:length], 1)).code is StatusCode.INTERNAL
@@ -453,6 +454,7 @@ def test_zlib_and_raw_deflate_are_not_gzip() -> None:
         assert failure(framed(body, 1)).code is StatusCode.INTERNAL
 
 
+@pytest.mark.fault(35)
 def test_a_bomb_stops_at_the_limit() -> None:
     bomb = gzip.compress(bytes(100 * MIB))
     assert len(bomb) < 110 * KIB
@@ -466,6 +468,7 @@ def test_a_bomb_stops_at_the_limit() -> None:
     assert (held.held_bytes, buffer.unread_bytes) == (0, 0)
 
 
+@pytest.mark.fault(35)
 def test_a_bomb_stops_at_the_budget() -> None:
     bomb = gzip.compress(bytes(100 * MIB))
     with peak_of_memory(2 * MIB):

@@ -397,6 +397,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.fault(13)
 def test_accepting_recovers_when_descriptors_are_free_again() -> None:
     """In a process of its own, whose limit is lowered for real."""
     done = subprocess.run(

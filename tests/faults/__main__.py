@@ -1,0 +1,118 @@
+"""Run the tests of all cases, and write what came of them: ``make faults``."""
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.faults.cases import MEANINGS, SECTIONS, Case
+
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+
+HEAD = """# Faults and attacks
+
+What a node withstands, each with the tests that try it, as `make faults` ran them. A case passes
+when all of its tests do; {skipped}figures are of this run, on a machine that did other things as
+well, and the slowest of each test.
+
+| | must come to |
+|---|---|
+"""
+
+COLUMNS = """\
+| | case | | result | tests | figures |
+|---|---|---|---|---|---|
+"""
+
+
+@dataclass
+class Result:
+    """What came of the tests of one case that have one name."""
+
+    outcomes: list[str] = field(default_factory=list)
+    figures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def word(self) -> str:
+        """For all of its parameters."""
+        for word in ("failed", "skipped"):
+            if word in self.outcomes:
+                return word
+        return "passed"
+
+
+class Collector:
+    """A plugin of pytest that notes results by case and test."""
+
+    def __init__(self) -> None:
+        self.results: dict[int, dict[str, Result]] = defaultdict(lambda: defaultdict(Result))
+        self._cases: dict[str, tuple[int, ...]] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """See pytest: which cases a test is of."""
+        for item in items:
+            marks = item.iter_markers("fault")
+            self._cases[item.nodeid] = tuple(number for mark in marks for number in mark.args)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """See pytest: a test's setup, call or teardown is over."""
+        if report.when != "call" and report.passed:
+            return
+        name = report.nodeid.split("[")[0].removeprefix("tests/")
+        for number in self._cases[report.nodeid]:
+            result = self.results[number][name]
+            result.outcomes.append(report.outcome)
+            for what, value in report.user_properties:
+                result.figures[what] = max(result.figures.get(what, ""), str(value), key=_first)
+
+
+def _first(text: str) -> float:
+    """The number that a figure begins with."""
+    return float(text.split(maxsplit=1)[0]) if text else -1.0
+
+
+def page(results: Mapping[int, Mapping[str, Result]]) -> str:
+    """The whole page of the docs."""
+    skipped = any(r.word == "skipped" for tests in results.values() for r in tests.values())
+    text = HEAD.format(skipped="those that could not be run here say so; " if skipped else "")
+    text += "".join(f"| {code.value} | {meaning} |\n" for code, meaning in MEANINGS.items())
+    for title, cases in SECTIONS.items():
+        text += f"\n## {title}\n\n{COLUMNS}"
+        text += "".join(_row(case, results[case.number]) for case in cases)
+    return text
+
+
+def _row(case: Case, tests: Mapping[str, Result]) -> str:
+    codes = " ".join(sorted(each.value for each in case.outcomes))
+    words = {result.word for result in tests.values()}
+    word = next(each for each in ("failed", "skipped", "passed") if each in words)
+    names = "<br>".join(f"`{name}`" for name in sorted(tests))
+    figures = dict(figure for result in tests.values() for figure in result.figures.items())
+    told = "<br>".join(f"{what} {value}" for what, value in figures.items())
+    return f"| {case.number} | {case.what} | {codes} | {word} | {names} | {told} |\n"
+
+
+def main(arguments: Iterable[str]) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} of the docs")
+    options = parser.parse_args(list(arguments))
+    collector = Collector()
+    status = pytest.main(["-q", "-m", "fault", "--no-header"], plugins=[collector])
+    if not collector.results:
+        return int(status)
+    text = page(collector.results)
+    if options.write:
+        PAGE.write_text(text)
+        print(f"{PAGE} is written")
+    else:
+        print(text)
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
