@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo faults test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types bench bench-rivals proto check-proto clean
+.PHONY: help demo faults mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types bench bench-rivals proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ types: .venv/installed-test .venv/installed-lint ## check types
 
 faults: .venv/installed-test ## try all faults and attacks, and write docs/faults.md
 	.venv/bin/python -m tests.faults --write
+
+mutants: .venv/installed-test ## plant bugs in copies, and see that the tests catch them
+	.venv/bin/python -m tests.mutants $(MUTANTS)
 
 BENCH ?= all
 
