@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.faults.__main__ import PAGE, Result, page
 from tests.faults.cases import CASES
+from tests.faults.floods import ATTACKS, Figures
 from tests.faults.marks import TESTS, marked_tests
 
 
@@ -31,11 +32,31 @@ def test_the_page_tells_of_each_case_and_the_tests_that_it_has() -> None:
         assert all((TESTS / Path(name.split("::")[0])).exists() for name in marked[int(number)])
 
 
+def test_the_page_tells_of_each_flood_and_it_is_as_it_should_be() -> None:
+    rows = re.findall(
+        r"^\| (.*?) \| (\d+ ms|it is borne) \| (\d+) ms \| (.*?) \| (.*?) \|$",
+        PAGE.read_text(),
+        re.M,
+    )
+    assert [name for name, *_ in rows] == list(ATTACKS)
+    for name, ended, p99_ms, growth_mb, kept_mb in rows:
+        assert ended != "it is borne" or name.startswith("a peer")
+        assert ended == "it is borne" or int(ended.split()[0]) <= 2000
+        assert int(p99_ms) <= 250
+        assert float(growth_mb) <= 16
+        assert float(kept_mb) < 4
+
+
 def test_a_case_passes_when_all_of_its_tests_do() -> None:
     results = {number: {"test.py::test": Result(["passed", "passed"])} for number in CASES}
     results[7] = {"one": Result(["passed", "failed"]), "other": Result(["skipped"])}
     results[8] = {"one": Result(["passed"], {"took": "3 ms"}), "other": Result(["skipped"])}
-    lines = page(results).splitlines()
+    floods = [Figures("a", 0.25, 0.01, 1.25, 0.5), Figures("b", None, 0.02, 0.0, -0.1)]
+    lines = page(results, floods).splitlines()
+    assert lines[-2:] == [
+        "| a | 250 ms | 10 ms | 1.2 | 0.5 |",
+        "| b | it is borne | 20 ms | 0.0 | -0.1 |",
+    ]
     [seventh] = [line for line in lines if line.startswith("| 7 |")]
     assert "| failed | `one`<br>`other` |" in seventh
     [eighth] = [line for line in lines if line.startswith("| 8 |")]

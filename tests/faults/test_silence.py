@@ -1,11 +1,9 @@
 """A peer that says nothing more, though its connection stands: in processes, over TLS."""
 
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from subprocess import PIPE
 
 import pytest
 import trio
@@ -24,6 +22,7 @@ from aelf_p2p import (
 from aelf_p2p.contracts import Peer
 from aelf_p2p.core.peer_info import CloseReason
 from tests.faults.namespaces import INNER, namespace
+from tests.faults.processes import other_process, read_line
 
 HASTY = NetworkOptions(
     request_timeout_s=0.4, silence_probe_s=0.5, silence_probe_timeout_s=0.5, dial_timeout_s=10.0
@@ -35,17 +34,9 @@ Recorder = Callable[[str, object], None]
 
 @asynccontextmanager
 async def other_node(host: str, *before: str) -> AsyncIterator[tuple[trio.Process, Endpoint]]:
-    """One in a process of its own; killed in the end."""
-    command = [*before, sys.executable, "-m", "tests.faults.other_node", host]
-    async with trio.open_nursery() as nursery:
-        run = partial(trio.run_process, command, stdin=PIPE, stdout=PIPE, check=False)
-        process: trio.Process = await nursery.start(run)
-        try:
-            assert process.stdout is not None
-            port = int(await process.stdout.receive_some())
-            yield process, Endpoint(host, port)
-        finally:
-            process.kill()
+    """One in a process of its own."""
+    async with other_process("tests.faults.other_node", host, before=before) as process:
+        yield process, Endpoint(host, int(await read_line(process)))
 
 
 @asynccontextmanager

@@ -1,8 +1,7 @@
 """HTTP/2 against its rules: whoever breaks them is dropped, and nobody else notices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
 
 import pytest
 import trio
@@ -10,12 +9,19 @@ from hyperframe.frame import GoAwayFrame, PingFrame, RstStreamFrame, SettingsFra
 
 from aelf_p2p.core.budgets import Rate
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
+from tests.transports.hostile.floods import (
+    FLOODS,
+    Flood,
+    calls,
+    in_a_header_block,
+    opened,
+    repeated,
+)
 from tests.transports.hostile.raw_http2 import (
     HURRIED,
     PATIENCE_S,
     PREFACE,
     Pairs,
-    RawPeer,
     data,
     for_ever,
     frame,
@@ -124,85 +130,6 @@ FLOODED = replace(
     small_frames=Rate(2_000, 500),
     late_frames=Rate(500, 50),
 )
-Flood = Callable[[RawPeer], Iterator[bytes]]
-
-
-def calls(make: Callable[[RawPeer, int], bytes]) -> Flood:
-    """One call after another: ``make(peer, 1)``, ``make(peer, 3)``, …"""
-    return lambda peer: for_ever(lambda at: make(peer, 2 * at + 1))
-
-
-def opened(peer: RawPeer, call_id: int, *, end_stream: bool = False) -> bytes:
-    return peer.headers(call_id, request_pairs(do="sleep"), end_stream=end_stream)
-
-
-def repeated(repeat: bytes) -> Flood:
-    return lambda peer: for_ever(lambda at: repeat)
-
-
-def on_a_call(repeat: bytes) -> Flood:
-    return lambda peer: chain([opened(peer, 1)], for_ever(lambda at: repeat))
-
-
-def in_a_header_block(repeat: bytes) -> Flood:
-    return lambda peer: chain([frame(1, 0, 1, BLOCK)], for_ever(lambda at: repeat, batch=1))
-
-
-TOO_MANY_RESETS = "too many calls that had to be reset"
-TOO_SMALL = "too many small frames"
-
-FLOODS = {
-    "rapid reset (CVE-2023-44487)": (
-        calls(lambda peer, at: opened(peer, at) + reset(at)),
-        "too many resets",
-    ),
-    # CVE-2025-8671: resets that the server is made to send
-    "DATA after END_STREAM": (
-        calls(lambda peer, at: opened(peer, at, end_stream=True) + data(at, b"more")),
-        TOO_MANY_RESETS,
-    ),
-    "HEADERS after END_STREAM": (
-        calls(
-            lambda peer, at: (
-                opened(peer, at, end_stream=True) + peer.headers(at, [("x", "y")], end_stream=True)
-            )
-        ),
-        TOO_MANY_RESETS,
-    ),
-    "windows that overflow": (
-        calls(lambda peer, at: opened(peer, at, end_stream=True) + window_update(at, 2**31 - 1)),
-        TOO_MANY_RESETS,
-    ),
-    "headers that are no text": (
-        calls(lambda peer, at: peer.headers(at, [*request_pairs(), ("x", b"\xff")])),
-        TOO_MANY_RESETS,
-    ),
-    "unknown methods, their requests outstanding": (
-        calls(lambda peer, at: peer.headers(at, request_pairs("/PeerService/Nothing"))),
-        TOO_MANY_RESETS,
-    ),
-    "DATA of a call that is over": (
-        lambda peer: chain(
-            [opened(peer, 1) + reset(1)], for_ever(lambda at: data(1, b"123456789"))
-        ),
-        "too many frames of calls that are over",
-    ),
-    "PING": (repeated(ping()), "too many pings"),
-    "PING ACK": (repeated(frame(6, 1, 0, bytes(8))), TOO_SMALL),
-    "SETTINGS": (repeated(settings()), "too many settings"),
-    "SETTINGS ACK": (repeated(frame(4, 1, 0)), TOO_SMALL),
-    "empty DATA": (on_a_call(data(1, b"")), "too many empty frames"),
-    "DATA of one byte": (on_a_call(data(1, b"x")), TOO_SMALL),
-    "big CONTINUATION": (
-        in_a_header_block(frame(9, 0, 1, b"\0\1a\1b" * 3000)),
-        "headers of over 32768 bytes",
-    ),
-    "PRIORITY": (repeated(frame(2, 0, 1, bytes(5))), TOO_SMALL),
-    "WINDOW_UPDATE": (repeated(window_update(0, 1)), TOO_SMALL),
-    "WINDOW_UPDATE of a call": (on_a_call(window_update(1, 1)), TOO_SMALL),
-    "unknown frames": (repeated(frame(0xEE, 0xFF, 1)), TOO_SMALL),
-    "GOAWAY": (repeated(frame(7, 0, 0, bytes(8))), TOO_SMALL),
-}
 
 
 @pytest.mark.fault(16, 17, 18, 19, 20, 21)
