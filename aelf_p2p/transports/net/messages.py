@@ -369,8 +369,11 @@ class _GzipBody(_Body):
             raise CallFailedError(
                 StatusCode.INTERNAL, f"bad gzip after {self.kept.size} bytes of a message: {exc}"
             ) from exc
-        # What zlib did not use stays unread: nothing of it is held twice.
-        used = len(piece) - len(self._member.unconsumed_tail) - len(self._member.unused_data)
+        # What zlib did not use stays unread: nothing of it is held twice. At the end of a member
+        # that took several steps it stands in ``unconsumed_tail`` as well as in ``unused_data``.
+        member = self._member
+        left = member.unused_data if member.eof else member.unconsumed_tail
+        used = len(piece) - len(left)
         unread.skip(used)
         self._missing -= used
         if self.kept.size + len(output) > self._limit_bytes:

@@ -421,6 +421,16 @@ def test_several_members_are_one_message(parts: list[bytes], places: list[int]) 
     assert take_all(buffer)[0] == [b"".join(parts)]
 
 
+@pytest.mark.parametrize("behind", [b"x", noise(5000)])
+def test_a_member_of_several_steps_is_not_read_again_with_the_next(behind: bytes) -> None:
+    first = bytes(70_000)  # more than one step gives
+    row = framed(gzip.compress(first) + gzip.compress(behind), 1) + framed(b"next")
+    buffer, held = made(gzipped=True)
+    buffer.append(row, len(row))
+    assert take_all(buffer) == ([first + behind, b"next"], len(row))
+    assert held.held_bytes == 0
+
+
 BODY = gzip.compress(noise(300))
 
 
