@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo faults mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types bench bench-rivals proto check-proto clean
+.PHONY: help demo faults mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types fuzz fuzz-briefly bench bench-rivals proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,14 @@ faults: .venv/installed-test ## try all faults and attacks, and write docs/fault
 mutants: .venv/installed-test ## plant bugs in copies, and see that the tests catch them
 	.venv/bin/python -m tests.mutants $(MUTANTS)
 
+fuzz: .venv-fuzz/installed ## fuzz each parser for 5 minutes, over two hours in all; FUZZ="--help" lists options
+	.venv-fuzz/bin/python -m tests.fuzz $(FUZZ)
+
+fuzz-briefly: # all of them in less than a minute; the tests have replayed what is kept of the corpus
+	@if $(MAKE) --no-print-directory .venv-fuzz/installed; \
+	then .venv-fuzz/bin/python -m tests.fuzz --in-all 55 --jobs 2; \
+	else echo "atheris cannot be installed: nothing is fuzzed, the corpus was only replayed" >&2; fi
+
 BENCH ?= all
 
 bench: .venv/installed-bench bench-rivals ## measure all beside rivals, some 7 minutes; BENCH="--help" lists single ones
@@ -78,8 +86,8 @@ check-proto: .venv-proto/installed ## fail when the generated code is not what t
 	diff -ru -x __pycache__ -x '*.proto' tests/foreign .venv-proto/check/foreign
 
 clean: ## remove environments, caches and build results
-	rm -rf .venv .venv-lowest .venv-purerpc .venv-purerpc-lowest .venv-proto .venv-bench-purerpc .venv-bench-libp2p
-	rm -rf build dist *.egg-info .coverage .hypothesis
+	rm -rf .venv .venv-lowest .venv-purerpc .venv-purerpc-lowest .venv-proto .venv-fuzz .venv-bench-purerpc .venv-bench-libp2p
+	rm -rf build dist *.egg-info .coverage .fuzz .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find aelf_p2p tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -91,7 +99,7 @@ endef
 
 # --- environments: the stamp is newer than what was installed from ---------------------------------
 
-.venv/bin/python .venv-lowest/bin/python .venv-proto/bin/python \
+.venv/bin/python .venv-lowest/bin/python .venv-proto/bin/python .venv-fuzz/bin/python \
 .venv-purerpc/bin/python .venv-purerpc-lowest/bin/python \
 .venv-bench-purerpc/bin/python .venv-bench-libp2p/bin/python:
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found; name one with PYTHON=" >&2; exit 1; }
@@ -123,6 +131,10 @@ endef
 
 .venv-purerpc-lowest/installed-test: setup.cfg requirements/lowest-purerpc.txt | .venv-purerpc-lowest/bin/python
 	.venv-purerpc-lowest/bin/python $(PIP_INSTALL) -r requirements/lowest-purerpc.txt -e '.[test,purerpc]'
+	@touch $@
+
+.venv-fuzz/installed: setup.cfg | .venv-fuzz/bin/python
+	.venv-fuzz/bin/python $(PIP_INSTALL) -e '.[fuzz]'
 	@touch $@
 
 .venv-proto/installed: Makefile | .venv-proto/bin/python

@@ -1,6 +1,6 @@
 """Fuzzing targets one after another or side by side, each in a process of its own."""
 
-import shutil
+import math
 import signal
 import subprocess
 import sys
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from aelf_p2p.core.single_error import single_error_as_itself
 from tests.fuzz.harness import Harness, load, write_inputs
 from tests.fuzz.libfuzzer import Progress
 
@@ -17,48 +18,68 @@ ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".fuzz"
 """What is found, and inputs that reach something new; not in the repository."""
 
+CHILD = (sys.executable, "-m", "tests.fuzz.child")
 REPORT_PERIOD_S = 10.0
 MAX_RSS_MIB = 1024
 MAX_RUN_S = 10  # of one input, by the clock; what it may cost in CPU is in ``rules``
-KEPT_BYTES = 10_000  # of a target's corpus in the repository
-KEPT_INPUT_BYTES = 2_000  # of one input in it
 _GRACE_S = 20.0  # beyond its time, for a start on a busy machine and for what is being run
+_START_S = 1.5  # until a child fuzzes
+_END_S = 2.0  # for children that are cut short
 
 
 @dataclass
 class Outcome:
-    """One target's run."""
+    """One target's run, or what there is of it."""
 
     name: str
     progress: Progress = field(default_factory=Progress)
     took_s: float = 0.0
-    failed: str = ""
-    """Why it could not be run to its end."""
+    note: str = "not run"
+    """Why there is not all of it; empty when it ran as long as it was to run."""
+    failed: bool = False
+    """It ended by itself, and not because of a finding."""
 
     @property
     def is_good(self) -> bool:
-        """Nothing was found, and it ran."""
+        """Nothing was found, and it did not fail."""
         return not (self.failed or self.progress.problem)
 
 
-async def fuzz(
-    names: Sequence[str], *, seconds: float, jobs: int, tell: Callable[[str], None]
-) -> list[Outcome]:
-    """Fuzz each for ``seconds``, at most ``jobs`` at once; cancelled, no process is left.
+@dataclass(frozen=True)
+class Plan:
+    """How long each target is fuzzed, in seconds, and how many are at once."""
 
-    The list is in the order of ``names``.
+    jobs: int
+    seconds: float | None = None
+    """For each; when it is None, ``in_all_s`` is shared by all."""
+    in_all_s: float = math.inf
+    """By the clock; whatever is not done then is cut short, or not run."""
+
+    def share_s(self, left_s: float, targets_left: int) -> float:
+        """For the next target, when so much time is left for so many, itself among them."""
+        if self.seconds is not None:
+            return self.seconds
+        rounds = math.ceil(targets_left / self.jobs)
+        return max(1.0, left_s / rounds - _START_S)
+
+
+async def fuzz(outcomes: Sequence[Outcome], plan: Plan, tell: Callable[[str], None]) -> None:
+    """Fuzz the targets of ``outcomes``, in their order, and note there what came of it.
+
+    Cancelled, it leaves no process.
     """
-    outcomes = [Outcome(name) for name in names]
-    left = iter(outcomes)
+    deadline = trio.current_time() + plan.in_all_s
+    left = list(reversed(outcomes))
 
     async def work() -> None:
-        for outcome in left:
-            await _fuzz_one(outcome, seconds, tell)
+        while left:
+            seconds = plan.share_s(deadline - trio.current_time(), len(left))
+            await _fuzz_one(left.pop(), seconds, tell)
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(jobs):
-            nursery.start_soon(work)
-    return outcomes
+    with trio.move_on_at(deadline - _END_S), single_error_as_itself():
+        async with trio.open_nursery() as nursery:
+            for _ in range(plan.jobs):
+                nursery.start_soon(work)
 
 
 async def _fuzz_one(outcome: Outcome, seconds: float, tell: Callable[[str], None]) -> None:
@@ -72,23 +93,30 @@ async def _fuzz_one(outcome: Outcome, seconds: float, tell: Callable[[str], None
         "-print_final_stats=1",
         f"-rss_limit_mb={MAX_RSS_MIB}",
         f"-timeout={MAX_RUN_S}",
-        *_shared_flags(harness),
+        *shared_flags(harness),
         str(corpus),
         *([str(harness.kept)] if harness.kept.is_dir() else []),
     ]
-    began_at = trio.current_time()
     tell(f"{harness.name}: fuzzing for {seconds:.0f} s")
-    with trio.move_on_after(seconds + _GRACE_S) as patience:
-        status = await _watched(outcome, flags, tell)
+    began_at = trio.current_time()
+    outcome.note = "cut short"
+    try:
+        with trio.fail_after(seconds + _GRACE_S):
+            status = await _watched(outcome, flags, tell)
+    except trio.TooSlowError:
+        outcome.note, outcome.failed = "it did not end by itself", True
+    else:
+        outcome.note = ""
         if status and not outcome.progress.problem:
-            outcome.failed = f"it ended with status {status}; see {_log_of(harness.name)}"
-    if patience.cancelled_caught:
-        outcome.failed = "it did not end by itself"
-    outcome.took_s = trio.current_time() - began_at
-    tell(f"{harness.name}: {_told(outcome)}")
+            log = _log_of(harness.name).relative_to(ROOT)
+            outcome.note, outcome.failed = f"it ended with status {status}: see {log}", True
+    finally:
+        outcome.took_s = trio.current_time() - began_at
+    tell(_told(outcome))
 
 
-def _shared_flags(harness: Harness) -> list[str]:
+def shared_flags(harness: Harness) -> list[str]:
+    """What libFuzzer is told of a target."""
     flags = [f"-max_len={harness.max_bytes}"]
     if harness.words:
         path = WORK / "words" / harness.name
@@ -101,19 +129,20 @@ def _shared_flags(harness: Harness) -> list[str]:
 
 async def _watched(outcome: Outcome, flags: Sequence[str], tell: Callable[[str], None]) -> int:
     """Run the child to its end and read what it says; its exit status."""
-    async with trio.open_nursery() as nursery:
-        process: trio.Process = await nursery.start(_child, outcome.name, flags)
-        nursery.start_soon(_report, outcome, tell)
-        assert process.stdout is not None
-        with _log_of(outcome.name).open("wb") as log:
-            rest = b""
-            async for data in process.stdout:
-                log.write(data)
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    outcome.progress.take(line.decode(errors="replace"))
-        status = await process.wait()
-        nursery.cancel_scope.cancel()
+    with single_error_as_itself():
+        async with trio.open_nursery() as nursery:
+            process: trio.Process = await nursery.start(_child, outcome.name, flags)
+            nursery.start_soon(_report, outcome, tell)
+            assert process.stdout is not None
+            with _log_of(outcome.name).open("wb") as log:
+                rest = b""
+                async for data in process.stdout:
+                    log.write(data)
+                    *lines, rest = (rest + data).split(b"\n")
+                    for line in lines:
+                        outcome.progress.take(line.decode(errors="replace"))
+            status = await process.wait()
+            nursery.cancel_scope.cancel()
     return status
 
 
@@ -130,7 +159,7 @@ async def _child(
             process.kill()
 
     await trio.run_process(
-        [sys.executable, "-m", "tests.fuzz.child", name, *flags],
+        [*CHILD, name, *flags],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -144,48 +173,17 @@ async def _child(
 async def _report(outcome: Outcome, tell: Callable[[str], None]) -> None:
     while True:
         await trio.sleep(REPORT_PERIOD_S)
-        tell(f"{outcome.name}: {_told(outcome)}")
+        tell(_told(outcome))
 
 
 def _told(outcome: Outcome) -> str:
-    progress = outcome.progress
-    said = f"{progress.executions} executions, {progress.features} features"
-    return f"{said}: {outcome.failed or progress.problem}" if not outcome.is_good else said
+    done = outcome.progress
+    said = f"{outcome.name}: {done.executions} executions, {done.features} features"
+    problem = done.problem or outcome.note if not outcome.is_good else ""
+    return f"{said}: {problem}" if problem else said
 
 
 def _log_of(name: str) -> Path:
     path = WORK / "log" / f"{name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def keep(name: str) -> tuple[int, int]:
-    """Choose anew what is kept of a target's corpus in the repository; how many inputs, and bytes.
-
-    As few as reach all that the inputs at hand reach, the small ones first, up to ``KEPT_BYTES``.
-    """
-    harness = load(name)
-    merged = WORK / "merged" / name
-    shutil.rmtree(merged, ignore_errors=True)
-    merged.mkdir(parents=True)
-    known = [path for path in (harness.kept, WORK / "corpus" / name) if path.is_dir()]
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "tests.fuzz.child", name, "-merge=1"),
-            *(*_shared_flags(harness), str(merged), *map(str, known)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    seeds = set(harness.seeds())
-    room = KEPT_BYTES
-    inputs: list[bytes] = []
-    for data in sorted((path.read_bytes() for path in merged.iterdir()), key=len):
-        if data in seeds or len(data) > min(room, KEPT_INPUT_BYTES):
-            continue
-        inputs.append(data)
-        room -= len(data)
-    shutil.rmtree(harness.kept, ignore_errors=True)
-    write_inputs(harness.kept, inputs)
-    return len(inputs), KEPT_BYTES - room

@@ -12,7 +12,6 @@ import atheris
 
 from tests.fuzz.imported import instrumented, left_alone
 
-
 INSTRUMENTED_COST = 3
 """So many times longer takes what is instrumented; measured with HTTP/2 frames."""
 

@@ -10,10 +10,10 @@ from types import FrameType
 
 import trio
 
-from aelf_p2p.core.single_error import single_error_as_itself
 from tests.fuzz import campaign
-from tests.fuzz.campaign import Outcome
+from tests.fuzz.campaign import Outcome, Plan
 from tests.fuzz.harness import load, names
+from tests.fuzz.keeping import keep
 from tests.fuzz.rules import check
 
 DEFAULT_SECONDS = 300.0
@@ -81,34 +81,34 @@ def main(arguments: Sequence[str]) -> int:
         _tell(ATHERIS_IS_MISSING)
         return MISUSE
     signal.signal(signal.SIGTERM, _on_terminate)
-    try:
-        return _fuzz(wanted, options)
-    except KeyboardInterrupt:
-        _tell("stopped; what was found is in .fuzz")
-        return INTERRUPTED
+    return _fuzz(wanted, options)
 
 
 def _fuzz(wanted: Sequence[str], options: argparse.Namespace) -> int:
-    seconds = options.seconds or DEFAULT_SECONDS
-    if options.in_all:
-        # A start takes a second or two of its share.
-        seconds = max(1.0, options.in_all * min(options.jobs, len(wanted)) / len(wanted) - 2.0)
-    outcomes: list[Outcome] = []
+    plan = Plan(options.jobs, options.seconds or DEFAULT_SECONDS)
+    if options.in_all is not None:
+        plan = Plan(options.jobs, in_all_s=options.in_all)
+    outcomes = [Outcome(name) for name in wanted]
+    try:
+        trio.run(campaign.fuzz, outcomes, plan, _tell)
+    except KeyboardInterrupt:
+        _tell("stopped")
+        return INTERRUPTED
+    finally:
+        _print(outcomes)
+    if options.keep:
+        for name in wanted:
+            count, size = keep(name)
+            _tell(f"{name}: {count} inputs of {size} bytes are kept")
+    return 0 if all(outcome.is_good for outcome in outcomes) else FOUND
 
-    async def run() -> None:
-        outcomes.extend(await campaign.fuzz(wanted, seconds=seconds, jobs=options.jobs, tell=_tell))
 
-    with single_error_as_itself():
-        trio.run(run)
-    print(table(outcomes), flush=True)
+def _print(outcomes: Sequence[Outcome]) -> None:
+    print(table(outcomes))
     for outcome in outcomes:
         if outcome.progress.artifact:
             print(f"\n{outcome.name}: {outcome.progress.problem}\n  {replay_command(outcome)}")
-    if options.keep:
-        for name in wanted:
-            count, size = campaign.keep(name)
-            _tell(f"{name}: {count} inputs of {size} bytes are kept")
-    return 0 if all(outcome.is_good for outcome in outcomes) else FOUND
+    sys.stdout.flush()
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -124,7 +124,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
                 f"{done.edges_at_first} > {done.edges}",
                 f"{done.features_at_first} > {done.features}",
                 str(done.new_inputs),
-                each.failed or done.problem or "nothing",
+                done.problem or each.note or "nothing",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -28,18 +28,18 @@ class Mutation(Protocol):
 
 
 def _rearranged(pieces: list[bytes], most: int, rng: Random) -> list[bytes]:
-    """One piece taken out, given twice, moved, or repeated very often."""
+    """One piece taken out, given twice, moved, or now and then repeated very often."""
     at, to = rng.randrange(len(pieces)), rng.randrange(len(pieces))
-    match rng.randrange(8):
-        case 0 | 1:
-            del pieces[at]
-        case 2 | 3:
-            pieces.insert(to, pieces[at])
-        case 4 | 5 | 6:
-            pieces[at], pieces[to] = pieces[to], pieces[at]
-        case _:
-            room = most - sum(map(len, pieces))
-            pieces[at:at] = [pieces[at]] * min(_MANY, room // max(1, len(pieces[at])))
+    kind = rng.randrange(40)
+    if kind == 0:
+        room = most - sum(map(len, pieces))
+        pieces[at:at] = [pieces[at]] * min(_MANY, room // max(1, len(pieces[at])))
+    elif kind % 3 == 0:
+        del pieces[at]
+    elif kind % 3 == 1:
+        pieces.insert(to, pieces[at])
+    else:
+        pieces[at], pieces[to] = pieces[to], pieces[at]
     return pieces
 
 

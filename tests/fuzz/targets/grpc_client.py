@@ -27,7 +27,7 @@ from tests.fuzz.http2_input import (
 from tests.fuzz.inputs import random_cuts
 
 LIMITS = WireLimits()
-MAX_BYTES = 16_384
+MAX_BYTES = 8192
 
 mutate = mutate_frames
 
@@ -58,7 +58,8 @@ def target(data: bytes) -> bool:
     server = GrpcCodec(is_client=False, limits=LIMITS)
     assert not receive(server, random_cuts(said), server_reaction(server)), "ours refuses ours"
 
-    assert_same_however_cut(_opened(), _opened(), data)
+    # h2 reads on while a call is refused: a fault in it is one of the connection then.
+    assert_same_however_cut(_opened(), _opened(), data, same_errors=False)
     return not error
 
 

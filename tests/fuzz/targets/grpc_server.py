@@ -26,7 +26,7 @@ from tests.fuzz.http2_input import (
 from tests.fuzz.inputs import random_cuts
 
 LIMITS = WireLimits()
-MAX_BYTES = 16_384
+MAX_BYTES = 8192
 
 mutate = mutate_frames
 
@@ -62,5 +62,6 @@ def target(data: bytes) -> bool:
     finish(client, error_there, is_client=True)
 
     whole, cut = (GrpcCodec(is_client=False, limits=LIMITS) for _ in range(2))
-    assert_same_however_cut(whole, cut, data)
+    # h2 reads on while a call is refused: a fault in it is one of the connection then.
+    assert_same_however_cut(whole, cut, data, same_errors=False)
     return not error

@@ -13,6 +13,7 @@ from aelf_p2p.core.stream_handshake import (
 from tests.fuzz.inputs import join_list, mutate_messages, split_list
 
 mutate = mutate_messages
+MAX_BYTES = 16_384
 ID = "1700000000000_1"
 LIMIT_BYTES = 2000
 
