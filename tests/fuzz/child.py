@@ -4,6 +4,7 @@
 starts it, in a process of its own: libFuzzer ends the process that it runs in.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from random import Random
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str]) -> None:
         check(harness.run, data, max_cpu_s=MAX_CPU_S * INSTRUMENTED_COST)
 
     custom = {"custom_mutator": mutated} if mutate is not None else {}
-    atheris.Setup([sys.argv[0], *flags], run, **custom)
+    # To merge corpora libFuzzer starts itself anew, by a shell, with what it takes for its name.
+    command = shlex.join([sys.executable, "-m", "tests.fuzz.child", name])
+    atheris.Setup([command, *flags], run, **custom)
     atheris.Fuzz()
 
 

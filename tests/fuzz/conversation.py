@@ -22,6 +22,7 @@ from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
 from tests.fuzz.inputs import Choices
 
 _SIZES = (1, 9, 100, 5000, 20_000, 70_000)
+_PATTERN = bytes(range(251)) * 300
 
 
 @dataclass
@@ -37,7 +38,10 @@ class _Side:
     """Under way, as far as it knows."""
     ended: set[int] = field(default_factory=set)
     """Of these, the ones whose half of ours is complete."""
+    broken: set[int] = field(default_factory=set)
+    """Reset, by either side: what was on its way may be lost."""
     sent: dict[int, int] = field(default_factory=dict)
+    """How many bytes of each call; every one of them tells where it stands."""
     received: dict[int, int] = field(default_factory=dict)
     owed: list[tuple[int, int]] = field(default_factory=list)
     """Credit to be given back: the call, and how much."""
@@ -48,13 +52,19 @@ class _Side:
                 self.calls.add(call_id)
             case BytesReceived(call_id, data, credit):
                 assert call_id in self.calls, "bytes of a call that is over"
-                self.received[call_id] = self.received.get(call_id, 0) + len(data)
+                at = self.received.get(call_id, 0)
+                assert data == _bytes_at(at, len(data)), "other bytes than were sent"
+                self.received[call_id] = at + len(data)
                 self.owed.append((call_id, credit))
             case RequestEnded(call_id) | ReplyBegan(call_id):
                 assert call_id in self.calls
-            case StatusReceived(call_id) | CallReset(call_id):
+            case StatusReceived(call_id):
                 assert call_id in self.calls, "a call ends twice"
                 self.calls.discard(call_id)
+            case CallReset(call_id):
+                assert call_id in self.calls, "a call ends twice"
+                self.calls.discard(call_id)
+                self.broken.add(call_id)
 
     def receive(self, count: int) -> None:
         data = bytes(self.on_its_way[:count])
@@ -76,10 +86,20 @@ def converse(make: Callable[[bool], Codec], data: bytes) -> bool:
         for side, other in ((client, server), (server, client)):
             _carry(side, other)
             side.receive(len(side.on_its_way))
-    for side, other in ((client, server), (server, client)):
-        for call_id, count in side.received.items():
-            assert count <= other.sent.get(call_id, 0), "more was received than was sent"
+    broken = client.broken | server.broken
+    _check_received(client, server, broken)
+    _check_received(server, client, broken | server.ended)  # what it has answered it reads no more
     return bool(server.received)
+
+
+def _check_received(side: _Side, other: _Side, broken: set[int]) -> None:
+    for call_id, count in other.sent.items():
+        received = side.received.get(call_id, 0)
+        assert received == count or (received < count and call_id in broken), "bytes are lost"
+
+
+def _bytes_at(at: int, count: int) -> bytes:
+    return _PATTERN[at % 251 :][:count]
 
 
 def _carry(side: _Side, other: _Side) -> None:
@@ -102,8 +122,9 @@ def _step(side: _Side, other: _Side, choices: Choices) -> None:
             if not side.is_client:
                 codec.begin_reply(call_id, gzip=False)
             count = min(codec.send_window(call_id), _SIZES[choices.below(len(_SIZES))])
-            codec.send(call_id, bytes(count))
-            side.sent[call_id] = side.sent.get(call_id, 0) + count
+            at = side.sent.get(call_id, 0)
+            codec.send(call_id, _bytes_at(at, count))
+            side.sent[call_id] = at + count
         case 7 if call_id is not None:
             side.ended.add(call_id)
             if side.is_client:
@@ -115,6 +136,7 @@ def _step(side: _Side, other: _Side, choices: Choices) -> None:
         case 8 if call_id is not None:
             codec.reset(call_id)
             side.calls.discard(call_id)
+            side.broken.add(call_id)
         case 9 | 10 if side.owed:
             codec.consumed(*side.owed.pop(choices.below(len(side.owed))))
         case 11 if call_id is not None:

@@ -11,19 +11,22 @@ KEPT_INPUT_BYTES = 1_500  # of one input
 
 
 def keep(name: str) -> tuple[int, int]:
-    """Choose anew what is kept of a target's corpus in the repository; how many inputs, and bytes.
+    """Choose anew what is kept of a target; how many inputs, and bytes.
 
-    As few as reach all that the inputs at hand reach, the small ones first, up to ``KEPT_BYTES``.
+    Of the small inputs at hand as few as reach all that these reach, up to ``KEPT_BYTES``.
     """
     harness = load(name)
-    merged = WORK / "merged" / name
-    shutil.rmtree(merged, ignore_errors=True)
-    merged.mkdir(parents=True)
-    known = [path for path in (harness.kept, WORK / "corpus" / name) if path.is_dir()]
+    small, chosen = WORK / "small" / name, WORK / "chosen" / name
+    for directory in (small, chosen):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+    for path in [*harness.kept.glob("*"), *(WORK / "corpus" / name).glob("*")]:
+        if path.stat().st_size <= KEPT_INPUT_BYTES:
+            shutil.copy(path, small)
     subprocess.run(
         [
-            *(*CHILD, name, "-merge=1"),
-            *(*shared_flags(harness), str(merged), *map(str, known)),
+            *(*CHILD, name, "-set_cover_merge=1"),
+            *(*shared_flags(harness), str(chosen), str(small)),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -32,11 +35,11 @@ def keep(name: str) -> tuple[int, int]:
     seeds = set(harness.seeds())
     room = KEPT_BYTES
     inputs: list[bytes] = []
-    for data in sorted((path.read_bytes() for path in merged.iterdir()), key=len):
-        if data in seeds or len(data) > min(room, KEPT_INPUT_BYTES):
-            continue
-        inputs.append(data)
-        room -= len(data)
+    for data in sorted((path.read_bytes() for path in chosen.iterdir()), key=len):
+        if data not in seeds and len(data) <= room:
+            inputs.append(data)
+            room -= len(data)
     shutil.rmtree(harness.kept, ignore_errors=True)
-    write_inputs(harness.kept, inputs)
+    if inputs:
+        write_inputs(harness.kept, inputs)
     return len(inputs), KEPT_BYTES - room
