@@ -109,7 +109,7 @@ def _fuzz(wanted: Sequence[str], options: argparse.Namespace) -> int:
 def _print(outcomes: Sequence[Outcome]) -> None:
     print(table(outcomes))
     for outcome in outcomes:
-        if outcome.progress.artifact:
+        if outcome.progress.problem and outcome.progress.artifact:
             print(f"\n{outcome.name}: {outcome.progress.problem}\n  {replay_command(outcome)}")
     sys.stdout.flush()
 
