@@ -38,7 +38,7 @@ def _written_again(frame: Frame) -> bytes | None:
         case FrameKind.SETTINGS:
             return f.encode_settings(*f.parse_settings_untrusted(payload))
         case FrameKind.OPEN:
-            return f.encode_open(frame.call_id, f.parse_open_untrusted(payload))
+            return _opening_written_again(frame.call_id, payload)
         case FrameKind.REPLY:
             return f.encode_reply(frame.call_id, gzip=f.parse_reply_untrusted(payload))
         case FrameKind.STATUS:
@@ -50,3 +50,14 @@ def _written_again(frame: Frame) -> bytes | None:
         case FrameKind.GOAWAY:
             return f.encode_goaway(*f.parse_goaway_untrusted(payload))
     return None
+
+
+def _opening_written_again(call_id: int, payload: bytes) -> bytes:
+    """But for its timeout, a float in between and rounded up: it may gain a millisecond."""
+    opening = f.parse_open_untrusted(payload)
+    again = f.encode_open(call_id, opening)
+    timeout_s = f.parse_open_untrusted(again[9:]).timeout_s
+    assert (timeout_s is None) == (opening.timeout_s is None)
+    assert (timeout_s or 0) - (opening.timeout_s or 0) < 0.0011
+    timeout = slice(9 + 1, 9 + 5)  # behind the frame's head and the flags
+    return again[: timeout.start] + payload[1:5] + again[timeout.stop :]
