@@ -56,7 +56,8 @@ def target(data: bytes) -> bool:
     list(whole_frames(said[24:]))  # behind the preface
 
     server = GrpcCodec(is_client=False, limits=LIMITS)
-    assert not receive(server, random_cuts(said), server_reaction(server)), "ours refuses ours"
+    # It may refuse what other SETTINGS than its own have led the client to say.
+    receive(server, random_cuts(said), server_reaction(server))
 
     # h2 reads on while a call is refused: a fault in it is one of the connection then.
     assert_same_however_cut(_opened(), _opened(), data, same_errors=False)
