@@ -4,9 +4,9 @@ import struct
 from collections.abc import Iterable, Iterator
 from random import Random
 
+from aelf_p2p.core.budgets import ByteBudget
 from aelf_p2p.core.errors import CallFailedError
 from aelf_p2p.core.options import KIB
-from aelf_p2p.transports.net.budgets import ByteBudget
 from aelf_p2p.transports.net.messages import (
     PREFIX_BYTES,
     MessageBuffer,

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from random import Random
 
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.options import MIB
-from aelf_p2p.transports.net.limits import Rate, WireLimits
+from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.tcp.codec import FrameCodec
 from tests.fuzz.conversation import converse
 
