@@ -155,8 +155,9 @@ class FrameCodec:
             raise ProtocolViolationError(f"OPEN of call {call_id} after call {self._last_id}")
         opening = f.parse_open_untrusted(payload)
         self._last_id = call_id
-        if self._draining:
-            self._refuse(f.encode_reset(call_id, f.ResetCause.NEVER_STARTED))
+        if self._draining:  # the two have crossed, which is nobody's fault
+            _spend(self._late_frames, self._now, "calls after a GOAWAY")
+            self._out.append(f.encode_reset(call_id, f.ResetCause.NEVER_STARTED))
             return
         self._last_taken_id = call_id
         method = METHODS.get(opening.path)

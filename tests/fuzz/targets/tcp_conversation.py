@@ -3,16 +3,12 @@
 from collections.abc import Iterator
 from random import Random
 
-from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.options import MIB
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.tcp.codec import FrameCodec
 from tests.fuzz.conversation import converse
 
-LIMITS = WireLimits(
-    stranger_bytes=12 * MIB,  # whoever keeps to the windows is right then
-    provoked_resets=Rate(10_000, 10_000),  # calls that cross a GOAWAY count as such
-)
+LIMITS = WireLimits(stranger_bytes=12 * MIB)  # whoever keeps to the windows is right then
 
 
 def seeds() -> Iterator[bytes]:

@@ -455,6 +455,14 @@ def test_a_server_drains() -> None:
     assert server.data_to_send() == goaway(1, "a frame of the unknown kind 0")
 
 
+def test_calls_that_cross_a_goaway_are_no_fault_of_the_client() -> None:
+    server = serving()
+    server.drain("enough")
+    count = int(WireLimits().provoked_resets.burst) + 1
+    assert feed(server, b"".join(opening(number) for number in range(2, 2 + count))) == []
+    assert server.data_to_send().endswith(frame(RESET, 1 + count, b"\x01"))
+
+
 def test_a_client_opens_no_calls_on_a_draining_server() -> None:
     client = calling()
     assert feed(client, goaway(1, "enough")) == [Draining(1, "enough")]
@@ -607,10 +615,10 @@ FLOODS = [
         "calls that had to be refused",
     ),
     Flood(
-        "provoked_resets",
+        "late_frames",
         new_server,
         opening,
-        "calls that had to be refused",
+        "calls after a GOAWAY",
         prepare=lambda codec: codec.drain(),
     ),
     Flood("small_frames", serving, lambda n: frame(CREDIT, 1, u32(1)), "small frames"),
