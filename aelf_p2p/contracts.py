@@ -311,7 +311,7 @@ class Taken(NamedTuple):
     """What became of transactions that arrived together."""
 
     looked_at: int
-    """How many, the first ones; no more once the peer is closed."""
+    """How many, the first ones."""
     relayed: bool
     """Whether any of them waits for other peers now, whose senders should have their turn."""
 
@@ -323,7 +323,8 @@ class SessionHandler(Protocol):
         """A broadcast arrived. Must not block; bookkeeping only."""
 
     def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> Taken:
-        """Several arrived one after another; as ``received`` of each, until the peer is closed."""
+        """Several arrived one after another; as ``received`` of each, until the peer is closed, or
+        as many wait for other peers as they have room for. At least one is looked at."""
 
     def misbehaved(self, peer: Peer, fault: Misbehaviour) -> None:
         """It sent what it should not. Never blocks; may close the peer."""

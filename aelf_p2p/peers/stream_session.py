@@ -98,9 +98,6 @@ class StreamSession:
         self._options = options
         self._max_bytes = {kind: options.max_broadcast_bytes(kind) for kind in BROADCAST_TYPES}
         self._max_transaction_bytes = options.max_transaction_bytes
-        # Twice as many fit into the queues of other peers, whose senders wait for their turn: it
-        # may be that two of ours come before it.
-        self._most_together = max(options.max_queued_transactions // 2, 1)
         # A memory channel would do the same, and weigh 2 KiB more for each peer.
         self._work: list[StreamRequest] = []
         self._idle_workers = trio.lowlevel.ParkingLot()
@@ -120,7 +117,7 @@ class StreamSession:
                 taken = 0
                 await trio.lowlevel.checkpoint()
                 continue
-            room = min(MESSAGES_A_TURN - taken, self._most_together)
+            room = MESSAGES_A_TURN - taken
             run = self._layout and self._layout.cut_run(messages, at, room)
             count = len(run.heads) if run else 1
             try:
@@ -196,23 +193,25 @@ class StreamSession:
     async def _take_run(self, run: RequestRun) -> None:
         """Act on authentic requests. Raises ProtocolViolationError."""
         if run.message_type == _TRANSACTION_BROADCAST:
-            if self._take_transactions(run):
-                await trio.lowlevel.checkpoint()
+            await self._take_transactions(run)
             return
         for request in run.requests():
             if self._peer.close_reason is not None:
                 return
             await self._take_request(request)
 
-    def _take_transactions(self, run: RequestRun) -> bool:
-        """Whether others should have their turn now: some wait for other peers."""
+    async def _take_transactions(self, run: RequestRun) -> None:
         heads, transactions = run.heads, Transaction.parse_each_untrusted(run.messages)
         if not all(transactions) or max(map(len, run.messages)) > self._max_transaction_bytes:
             heads, transactions = self._without_faults(run, transactions)
-        taken = self._handler.received_transactions(self._peer, [tx for tx in transactions if tx])
-        for head in heads[: taken.looked_at]:
-            self._say_reply(head, self._say)
-        return taken.relayed
+        left = [transaction for transaction in transactions if transaction]
+        while left and self._peer.close_reason is None:
+            taken = self._handler.received_transactions(self._peer, left)
+            for head in heads[: taken.looked_at]:
+                self._say_reply(head, self._say)
+            heads, left = heads[taken.looked_at :], left[taken.looked_at :]
+            if taken.relayed:
+                await trio.lowlevel.checkpoint()
 
     def _without_faults(
         self, run: RequestRun, transactions: Sequence[Transaction | None]

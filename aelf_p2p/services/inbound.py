@@ -53,15 +53,17 @@ class Inbound:
 
     def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> Taken:
         """The same of several. Stops when the peer is closed, by the kernel or for too many that
-        are refused."""
+        are refused; and when half a queue of them is relayed, since the senders to other peers wait
+        for their turn, and it may be that two of ours come before it."""
         context = self._context
         known, kernel = context.known.transactions, context.kernel
         now, queued_before = trio.current_time(), context.queued_broadcasts
+        relayed_at_most = queued_before + max(context.options.max_queued_transactions // 2, 1)
         looked_at = 0
         taken: list[Transaction] = []
         try:
             for transaction in transactions:
-                if peer.close_reason is not None:
+                if peer.close_reason is not None or context.queued_broadcasts >= relayed_at_most:
                     break
                 looked_at += 1
                 if not known.add(transaction.id, peer.bit, now):

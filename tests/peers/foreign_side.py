@@ -193,7 +193,8 @@ class Handler:
     contents: list[BroadcastContent] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
     """How many transactions came at once."""
-    relays: bool = False
+    most: int = 0
+    """Of these, as if they were relayed; 0 for all, and none is."""
     alone: int = 0
     """How many answers left by themselves."""
     faults: list[Misbehaviour] = field(default_factory=list)
@@ -207,9 +208,10 @@ class Handler:
         self.faults.append(fault)
 
     def received_transactions(self, peer: Peer, transactions: Sequence[Transaction]) -> Taken:
-        self.contents += transactions
-        self.together.append(len(transactions))
-        return Taken(len(transactions), relayed=self.relays)
+        looked_at = min(len(transactions), self.most or len(transactions))
+        self.contents += transactions[:looked_at]
+        self.together.append(looked_at)
+        return Taken(looked_at, relayed=self.most > 0)
 
     async def answer(self, peer: Peer, message_type: int, request: bytes) -> bytes:
         self.requests.append((message_type, request))

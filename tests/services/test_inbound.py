@@ -256,6 +256,20 @@ async def test_whether_any_of_them_is_relayed(autojump_clock: MockClock) -> None
     assert services.inbound.received_transactions(other, transactions) == (3, False)
 
 
+async def test_no_more_are_relayed_at_once_than_half_a_queue_holds(
+    autojump_clock: MockClock,
+) -> None:
+    services = Services(NetworkOptions(max_queued_transactions=10))
+    [peer, other] = services.add_peers(2)
+    transactions = [make_transaction(number) for number in range(12)]
+    services.inbound.received_transactions(other, transactions[:3])  # these it knows
+    for expected in [(8, True), (4, True), (0, False)]:
+        taken = services.inbound.received_transactions(peer, transactions)
+        assert taken == expected
+        del transactions[: taken.looked_at]
+    assert len(other.enqueued) == 9
+
+
 async def test_ipv6_senders_of_one_network_are_one(autojump_clock: MockClock) -> None:
     services = Services()
     peers = [FakePeer(n, host=host) for n, host in ((1, "2001:db8::1"), (2, "2001:db8::2"))]
