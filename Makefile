@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo faults mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types fuzz fuzz-briefly bench bench-rivals proto check-proto clean
+.PHONY: help demo faults cycles soak mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types fuzz fuzz-briefly bench bench-rivals proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -55,15 +55,21 @@ types: .venv/installed-test .venv/installed-lint ## check types
 faults: .venv/installed-test ## try all faults and attacks, and write docs/faults.md
 	.venv/bin/python -m tests.faults --write
 
+cycles: .venv/installed-test ## 10,000 connections that come to nothing; CYCLES="--help" lists options
+	.venv/bin/python -m tests.faults.cycles $(CYCLES)
+
+soak: .venv/installed-test ## a node with 25 busy peers for an hour; SOAK="--minutes 10" for less
+	.venv/bin/python -m tests.faults.soak $(SOAK)
+
 mutants: .venv/installed-test ## plant bugs in copies, and see that the tests catch them
 	.venv/bin/python -m tests.mutants $(MUTANTS)
 
 fuzz: .venv-fuzz/installed ## fuzz each parser for 5 minutes, over two hours in all; FUZZ="--help" lists options
 	.venv-fuzz/bin/python -m tests.fuzz $(FUZZ)
 
-fuzz-briefly: # all of them in less than a minute; the tests have replayed what is kept of the corpus
+fuzz-briefly: # all of them in less than a minute, the same each time: what is new in them is found by make fuzz
 	@if $(MAKE) --no-print-directory .venv-fuzz/installed; \
-	then .venv-fuzz/bin/python -m tests.fuzz --in-all 55 --jobs 2; \
+	then .venv-fuzz/bin/python -m tests.fuzz --in-all 55 --jobs 2 --seed 1; \
 	else echo "atheris cannot be installed: nothing is fuzzed, the corpus was only replayed" >&2; fi
 
 BENCH ?= all

@@ -54,6 +54,8 @@ class Plan:
     """For each; when it is None, ``in_all_s`` is shared by all."""
     in_all_s: float = math.inf
     """By the clock; whatever is not done then is cut short, or not run."""
+    seed: int = 0
+    """Of what is tried; 0 for another one each time."""
 
     def share_s(self, left_s: float, targets_left: int) -> float:
         """For the next target, when so much time is left for so many, itself among them."""
@@ -74,7 +76,7 @@ async def fuzz(outcomes: Sequence[Outcome], plan: Plan, tell: Callable[[str], No
     async def work() -> None:
         while left:
             seconds = plan.share_s(deadline - trio.current_time(), len(left))
-            await _fuzz_one(left.pop(), seconds, tell)
+            await _fuzz_one(left.pop(), seconds, plan.seed, tell)
 
     with trio.move_on_at(deadline - _END_S), single_error_as_itself():
         async with trio.open_nursery() as nursery:
@@ -82,13 +84,16 @@ async def fuzz(outcomes: Sequence[Outcome], plan: Plan, tell: Callable[[str], No
                 nursery.start_soon(work)
 
 
-async def _fuzz_one(outcome: Outcome, seconds: float, tell: Callable[[str], None]) -> None:
+async def _fuzz_one(
+    outcome: Outcome, seconds: float, seed: int, tell: Callable[[str], None]
+) -> None:
     harness = load(outcome.name)
     corpus, found = WORK / "corpus" / harness.name, WORK / "found" / harness.name
     write_inputs(corpus, harness.seeds())
     found.mkdir(parents=True, exist_ok=True)
     flags = [
         f"-max_total_time={max(1, round(seconds))}",
+        f"-seed={seed}",
         f"-artifact_prefix={found}/",
         "-print_final_stats=1",
         f"-rss_limit_mb={MAX_RSS_MIB}",

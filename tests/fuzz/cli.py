@@ -48,6 +48,13 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--jobs", type=int, default=1, metavar="N", help="how many at once; 1 unless told otherwise"
     )
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of what is tried, and of the order with --in-all; another each time unless told so",
+    )
     add("--keep", action="store_true", help="then choose anew what tests/fuzz/corpus keeps of them")
     add("--replay", type=Path, metavar="FILE", help="run this one input of one target; no atheris")
     add("--list", action="store_true", help="tell all targets, and what they are")
@@ -86,12 +93,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fuzz(wanted: Sequence[str], options: argparse.Namespace) -> int:
-    plan = Plan(options.jobs, options.seconds or DEFAULT_SECONDS)
+    plan = Plan(options.jobs, options.seconds or DEFAULT_SECONDS, seed=options.seed)
     outcomes = [Outcome(name) for name in wanted]
     order = list(outcomes)
     if options.in_all is not None:
-        plan = Plan(options.jobs, in_all_s=options.in_all)
-        random.shuffle(order)  # should time run out for some, these are others each time
+        plan = Plan(options.jobs, in_all_s=options.in_all, seed=options.seed)
+        random.Random(options.seed or None).shuffle(
+            order
+        )  # should time run out for some, these are others each time
     try:
         trio.run(campaign.fuzz, order, plan, _tell)
     except KeyboardInterrupt:

@@ -60,3 +60,8 @@ def test_an_input_that_fills_the_memory_breaks_the_rules(monkeypatch: pytest.Mon
     monkeypatch.setattr(rules, "_peak_bytes", lambda: next(peaks))
     with pytest.raises(rules.BrokenRuleError, match="3 bytes take 67 MiB of memory"):
         rules.check(lambda data: True, b"big")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_half_of_a_surrogate_pair_can_be_changed_too(seed: int) -> None:
+    assert isinstance(mutated("key_file", b'{"scheme": "\\ud83d"}', 200, seed), bytes)

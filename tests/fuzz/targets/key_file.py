@@ -59,7 +59,8 @@ def mutate(data: bytes, most: int, rng: Random, change: AnyMutation) -> bytes:
         case 1:
             content[name] = rng.choice(_VALUES)
         case 2:
-            content[name] = change(str(content[name]).encode(), most).decode(errors="replace")
+            raw = str(content[name]).encode(errors="replace")  # JSON may hold half a surrogate pair
+            content[name] = change(raw, most).decode(errors="replace")
         case _:
             content[name] = content[rng.choice(sorted(content))]
     return json.dumps(content).encode()[:most]
