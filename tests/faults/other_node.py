@@ -1,10 +1,11 @@
 """A node in a process of its own, to be stopped, killed, cut off and flooded.
 
-``python -m tests.faults.other_node HOST [MAX_PEERS]`` says where it listens, and lives until its
-input ends.
+``python -m tests.faults.other_node HOST [OPTION=NUMBER ...]``, with options of ``NetworkOptions``,
+says where it listens, and lives until its input ends.
 """
 
 import sys
+from typing import Any
 
 import trio
 
@@ -21,6 +22,8 @@ async def main(host: str, options: NetworkOptions) -> None:
 
 
 if __name__ == "__main__":
-    _, chosen_host, *most = sys.argv
-    limits = NetworkOptions(max_peers=int(most[0])) if most else NetworkOptions()
-    trio.run(main, chosen_host, limits)
+    _, chosen_host, *pairs = sys.argv
+    numbers: dict[str, Any] = {
+        name: int(number) for name, number in (pair.split("=") for pair in pairs)
+    }
+    trio.run(main, chosen_host, NetworkOptions(**numbers))

@@ -45,7 +45,7 @@ async def main(minutes: float, peers: int, seed: int) -> int:
     samples: list[tuple[float, float]] = []
     async with AsyncExitStack() as stack:
         other = await stack.enter_async_context(
-            other_process("tests.faults.other_node", "127.0.0.1", str(peers * 2))
+            other_process("tests.faults.other_node", "127.0.0.1", f"max_peers={peers * 2}")
         )
         at = f"127.0.0.1:{await read_line(other)}"
         nursery = await stack.enter_async_context(trio.open_nursery())
