@@ -11,13 +11,14 @@ from aelf_p2p.core.envelope import META_PUBLIC_KEY
 from aelf_p2p.wire.methods import PING
 from benchmarks.our_nodes import answer_each, cpu_seconds, our_node, patient_transport
 from benchmarks.worker import Parent
-from benchmarks.workload import HOST
+from benchmarks.workload import HOST, MANY_HANDSHAKES
 
 PEER, PING_ANSWER = "peer", "ping"
 TIMEOUT_S = 20.0
 
 _options = NetworkOptions(
     max_peers=0,
+    max_handshakes_at_once=MANY_HANDSHAKES,
     # Of many that dial at once on few cores, the last has to wait for the others.
     dial_timeout_s=TIMEOUT_S,
     handshake_timeout_s=TIMEOUT_S,

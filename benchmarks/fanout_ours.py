@@ -10,6 +10,7 @@ from benchmarks.transports import make_transport
 from benchmarks.worker import Parent
 from benchmarks.workload import (
     HOST,
+    MANY_HANDSHAKES,
     ROUND_TIMEOUT_S,
     Round,
     Stopwatch,
@@ -56,6 +57,7 @@ async def _run(parent: Parent) -> None:
     workload = Workload(**parent.setup["workload"])
     options = NetworkOptions(
         max_peers=0,
+        max_handshakes_at_once=MANY_HANDSHAKES,
         max_queued_transactions=workload.messages,
         acknowledgement_timeout_s=ROUND_TIMEOUT_S,  # a busy machine is no loss
     )

@@ -10,7 +10,7 @@ from benchmarks.memory_use import allow_open_files, resident_bytes
 from benchmarks.our_nodes import answer_each, our_node
 from benchmarks.transports import make_transport
 from benchmarks.worker import Parent
-from benchmarks.workload import ROUND_TIMEOUT_S, TransactionSource
+from benchmarks.workload import MANY_HANDSHAKES, ROUND_TIMEOUT_S, TransactionSource
 
 PAYLOAD_BYTES = 300
 POLL_S = 0.002
@@ -45,7 +45,7 @@ class _Broadcaster:
 async def _run(parent: Parent) -> None:
     """Listen and say where. Then the answer to ``"memory"`` is the resident bytes, to ``"peers"``
     how many are ready, to ``"broadcast"`` the seconds that one took."""
-    options = NetworkOptions(max_peers=0)
+    options = NetworkOptions(max_peers=0, max_handshakes_at_once=MANY_HANDSHAKES)
     wire = make_transport(parent.setup["transport"], options, tls=parent.setup["tls"])
     async with our_node(wire, options) as node:
         broadcaster = _Broadcaster(node)

@@ -16,6 +16,7 @@ from aelf_p2p import (
     WireLimits,
     open_node,
 )
+from aelf_p2p.core.budgets import Rate
 from aelf_p2p.node import DEFAULT_NODE_VERSION
 from benchmarks.transports import make_transport
 from benchmarks.worker import Parent
@@ -32,9 +33,13 @@ def patient_transport(name: str, options: NetworkOptions, *, tls: bool) -> Trans
     """``grpc`` or ``tcp``, for connections without a handshake too.
 
     Of its limits only those on strangers differ from the defaults: a channel that makes unary
-    calls, and no handshake, would be closed after ten seconds.
+    calls, and no handshake, would be closed after ten seconds, or after a hundred of them.
     """
-    limits = WireLimits(stranger_timeout_s=_PATIENCE_S, max_strangers=_MAX_STRANGERS)
+    limits = WireLimits(
+        stranger_timeout_s=_PATIENCE_S,
+        max_strangers=_MAX_STRANGERS,
+        stranger_calls=Rate(10**9, 10**9),
+    )
     return make_transport(name, options, tls=tls, limits=limits)
 
 

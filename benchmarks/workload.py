@@ -10,6 +10,8 @@ from aelf_p2p.core.errors import MisuseError
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.testing.vectors import load_vectors
 
+MANY_HANDSHAKES = 1_000_000
+"""At once, of a node that is benchmarked: more than a node should bear otherwise."""
 HOST = "127.0.0.1"
 ROUND_TIMEOUT_S = 60.0
 """A round that takes longer has lost something."""
