@@ -7,6 +7,7 @@ the same for every sender. Each read is answered with one write, whatever it bro
 import selectors
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -125,4 +126,7 @@ def _run(parent: Parent) -> None:
 
 if __name__ == "__main__":
     with suppress(EOFError):
-        _run(Parent())
+        try:
+            _run(Parent())
+        except StreamEndedError as exc:  # the sender's failure, which it tells of itself
+            sys.exit(str(exc))
