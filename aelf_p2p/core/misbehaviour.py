@@ -18,7 +18,7 @@ class Misbehaviour(Enum):
 
     BROKE_PROTOCOL = 40.0, "it broke the protocol on its stream"
     BROKE_TRANSPORT = 20.0, "it broke the rules of its connection, or flooded it"
-    FALSE_HANDSHAKE = 20.0, "its handshake was malformed, forged, or another's"
+    FALSE_HANDSHAKE = 20.0, "its handshake was malformed, or its signature is wrong"
     FRUITLESS = 25.0, "it announced blocks that it did not give"
     OVERSIZED_MESSAGE = 5.0, "it sent a message that is larger than any of its kind"
     MALFORMED_MESSAGE = 2.0, "it sent a message that cannot be parsed"
@@ -41,7 +41,7 @@ class Score:
 
     points: float
     faults: Mapping[Misbehaviour, int]
-    """How often it did what, since it was first or last forgotten."""
+    """How often it did what, since it was last forgotten or banned."""
 
 
 class MisbehaviourScores:

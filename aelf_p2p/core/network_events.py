@@ -58,7 +58,7 @@ class BlockReceived:
 @dataclass(frozen=True)
 class TransactionsReceived:
     """A peer sent transactions that it had not sent before, and that the kernel does not refuse:
-    those that came together, some fifty at most."""
+    those that came together, 128 at most."""
 
     peer: PeerInfo
     transactions: tuple[Transaction, ...]

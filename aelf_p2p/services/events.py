@@ -21,10 +21,10 @@ from aelf_p2p.core.network_events import (
 )
 
 Event = NetworkEvent | KernelEvent
+"""What subscribers get: what the network saw, and what the kernel did."""
 
 TRANSACTION_OVERHEAD_BYTES = 200
-"""What a transaction weighs beside its bytes; an event may hold some fifty."""
-"""What subscribers get: what the network saw, and what the kernel did."""
+"""What a transaction weighs beside its bytes; an event may hold a hundred."""
 
 
 class Subscription:

@@ -23,9 +23,6 @@ REMEMBERED = 64
 """Of our own handshakes that came back to us; the oldest is forgotten."""
 
 
-_FALSE = {HandshakeError.WRONG_SIGNATURE}
-
-
 class Handshakes:
     """What both sides of a connection need; no two handshakes that it makes are the same."""
 
@@ -74,7 +71,7 @@ class Handshakes:
             self._came_back.append(exc.session_id)
             raise
         except (MalformedError, HandshakeRefusedError) as exc:
-            if isinstance(exc, MalformedError) or exc.code in _FALSE:
+            if isinstance(exc, MalformedError) or exc.code == HandshakeError.WRONG_SIGNATURE:
                 context.caller_misbehaved(call.caller.host, Misbehaviour.FALSE_HANDSHAKE)
             raise
 

@@ -15,9 +15,6 @@ from tests.transports.hostile.raw_http2 import (
     window_update,
 )
 
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR = 0, 1, 3  # RFC 9113 §7
-FRAME_SIZE_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM = 6, 7, 11
-
 Flood = Callable[[RawPeer], Iterator[bytes]]
 
 
