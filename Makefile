@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo faults cycles soak mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types fuzz fuzz-briefly bench bench-rivals proto check-proto clean
+.PHONY: help demo faults cycles soak mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types fuzz fuzz-at-random fuzz-briefly bench bench-rivals proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,13 @@ fuzz-briefly: # all of them in less than a minute, the same each time: what is n
 	@if $(MAKE) --no-print-directory .venv-fuzz/installed; \
 	then .venv-fuzz/bin/python -m tests.fuzz --in-all 55 --jobs 2 --seed 1; \
 	else echo "atheris cannot be installed: nothing is fuzzed, the corpus was only replayed" >&2; fi
+
+# The figure to reach is a million of each: INPUTS=1000000, an hour and a half.
+INPUTS ?= 60000
+AT_RANDOM := endpoint handshake stream_handshake envelope stream_session messages grpc_client grpc_server
+
+fuzz-at-random: .venv/installed-test ## random inputs for what strangers reach first, 60,000 each; INPUTS=1000000 for more
+	.venv/bin/python -m tests.fuzz $(AT_RANDOM) --inputs $(INPUTS) --jobs 2 --seed 1
 
 BENCH ?= all
 

@@ -5,13 +5,15 @@ import random
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
 import trio
 
-from tests.fuzz import campaign
+from tests.fuzz import at_random, campaign
+from tests.fuzz.at_random import Tally
 from tests.fuzz.campaign import Outcome, Plan
 from tests.fuzz.harness import load, names
 from tests.fuzz.keeping import keep
@@ -45,6 +47,12 @@ def make_parser() -> argparse.ArgumentParser:
     time.add_argument(
         "--in-all", type=_positive, metavar="S", help="for all of them together, by the clock"
     )
+    time.add_argument(
+        "--inputs",
+        type=int,
+        metavar="N",
+        help="so many random inputs for each instead, not guided by coverage; no atheris",
+    )
     add(
         "--jobs", type=int, default=1, metavar="N", help="how many at once; 1 unless told otherwise"
     )
@@ -74,8 +82,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.targets) - set(names())):
         parser.error(f"no such target: {', '.join(unknown)}; there are: {', '.join(names())}")
-    if options.jobs < 1:
-        parser.error("--jobs must be at least 1")
+    for name in ("jobs", "inputs"):
+        if (count := getattr(options, name)) is not None and count < 1:
+            parser.error(f"--{name} must be at least 1")
     wanted = options.targets or names()
     if options.list:
         for name in wanted:
@@ -85,11 +94,48 @@ def main(arguments: Sequence[str]) -> int:
         if len(options.targets) != 1:
             parser.error("--replay needs the one target whose input it is")
         return _replay(wanted[0], options.replay)
+    signal.signal(signal.SIGTERM, _on_terminate)
+    if options.inputs is not None:
+        return _try_at_random(wanted, options)
     if find_spec("atheris") is None:
         _tell(ATHERIS_IS_MISSING)
         return MISUSE
-    signal.signal(signal.SIGTERM, _on_terminate)
     return _fuzz(wanted, options)
+
+
+def _try_at_random(wanted: Sequence[str], options: argparse.Namespace) -> int:
+    tallies = [Tally(name) for name in wanted]
+    seed = options.seed or random.randrange(1, 1 << 32)
+    _tell(f"--seed {seed}")
+    try:
+        at_random.try_all(tallies, options.inputs, jobs=options.jobs, seed=seed, tell=_tell)
+    except KeyboardInterrupt:
+        _tell("stopped")
+        return INTERRUPTED
+    except BrokenProcessPool:
+        _tell("an input ended its process, or does not end: see above")
+        return FOUND
+    finally:
+        print(columns([_TALLY_HEAD, *map(_tally_row, tallies)]))
+        for tally in tallies:
+            for problem, path in tally.found.items():
+                print(f"\n{tally.name}: {problem}\n  {replay_command(tally.name, path)}")
+        sys.stdout.flush()
+    return FOUND if any(tally.found for tally in tallies) else 0
+
+
+_TALLY_HEAD = ("target", "inputs", "1/s", "accepted", "slowest", "found")
+
+
+def _tally_row(tally: Tally) -> Sequence[str]:
+    return (
+        tally.name,
+        str(tally.inputs),
+        f"{tally.inputs / tally.cpu_s:.0f}" if tally.cpu_s else "",
+        f"{tally.accepted / tally.inputs:.0%}" if tally.inputs else "",
+        f"{tally.slowest_s * 1000:.1f} ms",
+        f"{len(tally.found)} problems" if tally.found else "nothing",
+    )
 
 
 def _fuzz(wanted: Sequence[str], options: argparse.Namespace) -> int:
@@ -119,7 +165,8 @@ def _print(outcomes: Sequence[Outcome]) -> None:
     print(table(outcomes))
     for outcome in outcomes:
         if outcome.progress.problem and outcome.progress.artifact:
-            print(f"\n{outcome.name}: {outcome.progress.problem}\n  {replay_command(outcome)}")
+            command = replay_command(outcome.name, Path(outcome.progress.artifact))
+            print(f"\n{outcome.name}: {outcome.progress.problem}\n  {command}")
     sys.stdout.flush()
 
 
@@ -139,6 +186,11 @@ def table(outcomes: Sequence[Outcome]) -> str:
                 done.problem or each.note or "nothing",
             )
         )
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """A table; numbers are to the right, the first and the last column to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -148,12 +200,11 @@ def table(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def replay_command(outcome: Outcome) -> str:
+def replay_command(name: str, artifact: Path) -> str:
     """What shows a finding again."""
-    artifact = Path(outcome.progress.artifact)
     if artifact.is_relative_to(campaign.ROOT):
         artifact = artifact.relative_to(campaign.ROOT)
-    return f"python -m tests.fuzz {outcome.name} --replay {artifact}"
+    return f"python -m tests.fuzz {name} --replay {artifact}"
 
 
 def _replay(name: str, path: Path) -> int:

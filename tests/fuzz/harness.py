@@ -67,9 +67,12 @@ def load(name: str) -> Harness:
     )
 
 
-def write_inputs(directory: Path, inputs: Iterable[bytes]) -> None:
+def write_inputs(directory: Path, inputs: Iterable[bytes]) -> list[Path]:
     """Each as a file that is named as libFuzzer names it, by its SHA-1."""
     directory.mkdir(parents=True, exist_ok=True)
+    paths = []
     for data in inputs:
-        name = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-        (directory / name).write_bytes(data)
+        path = directory / hashlib.sha1(data, usedforsecurity=False).hexdigest()
+        path.write_bytes(data)
+        paths.append(path)
+    return paths

@@ -24,6 +24,7 @@ def test_all_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["nothing"], "no such target: nothing; there are: announcements, "),
         (["--jobs", "0"], "--jobs must be at least 1"),
+        (["--inputs", "0"], "--inputs must be at least 1"),
         (["--seconds", "0"], "0 is not above zero"),
         (["--seconds", "1", "--in-all", "1"], "not allowed with"),
         (["--replay", "x"], "--replay needs the one target"),
@@ -103,7 +104,10 @@ def test_the_table_tells_all_of_it() -> None:
         "transaction        1500  750  15 > 16   18 > 20           1  AssertionError: it is wrong",
         "block                 0         0 > 0     0 > 0           0  not run",
     ]
-    assert cli.replay_command(bad) == "python -m tests.fuzz transaction --replay /x/crash-aa"
+    assert (
+        cli.replay_command("transaction", Path("/x/crash-aa"))
+        == "python -m tests.fuzz transaction --replay /x/crash-aa"
+    )
 
 
 def test_time_is_shared() -> None:

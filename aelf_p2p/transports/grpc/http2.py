@@ -75,6 +75,8 @@ class Http2(H2Connection):
 
         Raises h2's errors where ``send_data`` would.
         """
+        if not data:  # asked to send nothing on a stream that it has forgotten, h2 fails
+            return
         stream = self.streams.get(stream_id)
         if stream is None or stream.state_machine.state not in _MAY_SEND:
             self.send_data(stream_id, data)  # says what is wrong

@@ -575,6 +575,23 @@ def test_calls_that_ended_by_themselves_are_no_flood() -> None:
         request(peer, with_header("content-type", "text/html"), end=True)
 
 
+def test_a_call_that_h2_has_forgotten_takes_commands_until_its_end_is_told() -> None:
+    """It forgets one that was reset when it sees the next, before either was looked at."""
+    peer = raw_client()
+    for call_id in (1, 3):
+        peer.h2.send_headers(call_id, REQUEST)
+        peer.h2.reset_stream(call_id)
+    told: list[Event] = []
+    for event in peer.codec.receive_untrusted(peer.h2.data_to_send(), NOW):
+        if isinstance(event, CallOpened):
+            assert peer.codec.send_window(event.call_id) == 0
+            peer.codec.begin_reply(event.call_id, gzip=False)
+            peer.codec.send(event.call_id, b"")
+        if event is not None:
+            told.append(event)
+    assert [type(each) for each in told] == [CallOpened, CallReset] * 2
+
+
 def test_padding_counts_as_credit() -> None:
     peer = raw_client()
     request(peer)
