@@ -10,6 +10,7 @@ from aelf_p2p.core.block import Block
 from aelf_p2p.core.errors import InvalidItemError, InvalidReason
 from aelf_p2p.core.identity import verify
 from aelf_p2p.core.merkle import merkle_root_in_steps
+from aelf_p2p.core.steps import in_turns
 from aelf_p2p.core.transaction import Transaction
 
 SIGNATURES_A_STEP = 64
@@ -52,12 +53,7 @@ async def check_content(
 
 
 async def _merkle_root(ids: Sequence[bytes]) -> bytes:
-    for root in merkle_root_in_steps(ids):
-        if root is not None:
-            break
-        await trio.lowlevel.checkpoint()
-    assert root is not None
-    return root
+    return await in_turns(merkle_root_in_steps(ids), trio.lowlevel.checkpoint)
 
 
 def name_of(block: Block) -> str:

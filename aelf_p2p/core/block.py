@@ -13,6 +13,7 @@ from aelf_p2p.core.canonical import (
     MAP_STRING_BYTES,
     TIMESTAMP,
     MessageSpec,
+    walk_in_steps_untrusted,
     walk_untrusted,
 )
 from aelf_p2p.core.encoders import (
@@ -26,6 +27,7 @@ from aelf_p2p.core.encoders import (
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.core.fields import repeated_runs_untrusted, repeated_untrusted
+from aelf_p2p.core.steps import Steps, finish
 from aelf_p2p.core.transaction import Transaction, encode_transactions
 
 _VERSION: Final = 1
@@ -113,7 +115,12 @@ class BlockHeader:
             hash, one of the three roots, time, or, above height 1, signer; or with a negative
             chain id.
         """
-        values, (start, end) = walk_untrusted(raw, BLOCK_HEADER_SPEC)
+        return finish(cls.parse_in_steps_untrusted(raw))
+
+    @classmethod
+    def parse_in_steps_untrusted(cls, raw: bytes) -> Steps[Self]:
+        """The same a bit at a time: there may be megabytes of extra data."""
+        values, (start, end) = yield from walk_in_steps_untrusted(raw, BLOCK_HEADER_SPEC)
         chain_id = values.get(_CHAIN_ID, 0)
         height = values.get(_HEIGHT, 0)
         signer_pubkey = values.get(_SIGNER_PUBKEY, b"")
@@ -230,15 +237,11 @@ class Block:
         :raises MalformedError: no header, two of them, one of the parts is malformed, or so many
             unknown fields that walking over them is all they are for.
         """
-        *_, block = cls.parse_in_steps_untrusted(raw)
-        assert block is not None
-        return block
+        return finish(cls.parse_in_steps_untrusted(raw))
 
     @classmethod
-    def parse_in_steps_untrusted(cls, raw: bytes | memoryview) -> Iterator[Self | None]:
-        """The same a bit at a time, for callers that have other things to do: megabytes of small
-        transactions take most of a second. Yields None between the steps, and last the block.
-        """
+    def parse_in_steps_untrusted(cls, raw: bytes | memoryview) -> Steps[Self]:
+        """The same a bit at a time: megabytes of small transactions take most of a second."""
         header: BlockHeader | None = None
         transactions: list[Transaction] = []
         step_bytes = 0
@@ -246,18 +249,22 @@ class Block:
             raw, _HEADER, _TRANSACTIONS, most=TRANSACTIONS_A_STEP
         ):
             if number == _TRANSACTIONS:
-                transactions += Transaction.parse_many_untrusted(bodies, fields)
+                if len(bodies) == 1:
+                    one = yield from Transaction.parse_in_steps_untrusted(bodies[0])
+                    transactions.append(one)
+                else:
+                    transactions += Transaction.parse_many_untrusted(bodies, fields)
                 step_bytes += sum(map(len, bodies))
                 if step_bytes >= STEP_BYTES or len(bodies) == TRANSACTIONS_A_STEP:
                     step_bytes = 0
-                    yield None
+                    yield
             elif header is not None or len(bodies) > 1:
                 raise MalformedError("BlockWithTransactions has two headers")
             else:
-                header = BlockHeader.parse_untrusted(bodies[0])
+                header = yield from BlockHeader.parse_in_steps_untrusted(bodies[0])
         if header is None:
             raise MalformedError("BlockWithTransactions has no header")
-        yield cls(header, tuple(transactions))
+        return cls(header, tuple(transactions))
 
     def encode(self) -> bytes:
         """Lay out a BlockWithTransactions of the very bytes that the parts were received in."""
@@ -320,4 +327,4 @@ def parse_block_list_untrusted(raw: bytes | memoryview) -> Iterator[Block | None
     :raises MalformedError: when the walk comes to the damage, after the blocks before it.
     """
     for _, body in repeated_untrusted(raw, _BLOCKS):
-        yield from Block.parse_in_steps_untrusted(body)
+        yield (yield from Block.parse_in_steps_untrusted(body))

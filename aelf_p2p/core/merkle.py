@@ -1,9 +1,10 @@
 """The merkle root over a block's transaction ids."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from aelf_p2p.core.errors import MisuseError
+from aelf_p2p.core.steps import Steps, finish
 
 HASH_SIZE = 32
 EMPTY_ROOT = bytes(HASH_SIZE)
@@ -23,21 +24,15 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
 
     Raises MisuseError for a leaf of another length.
     """
-    *_, root = merkle_root_in_steps(leaves)
-    assert root is not None
-    return root
+    return finish(merkle_root_in_steps(leaves))
 
 
-def merkle_root_in_steps(leaves: Sequence[bytes]) -> Iterator[bytes | None]:
-    """The same a bit at a time, for callers that have other things to do.
-
-    Yields None between the steps, and last the root.
-    """
+def merkle_root_in_steps(leaves: Sequence[bytes]) -> Steps[bytes]:
+    """The same a bit at a time."""
     if any(len(leaf) != HASH_SIZE for leaf in leaves):
         raise MisuseError(f"merkle leaves have {HASH_SIZE} bytes")
     if not leaves:
-        yield EMPTY_ROOT
-        return
+        return EMPTY_ROOT
     row = list(leaves)
     while True:
         if len(row) % 2:
@@ -45,11 +40,10 @@ def merkle_root_in_steps(leaves: Sequence[bytes]) -> Iterator[bytes | None]:
         parents: list[bytes] = []
         for start in range(0, len(row), 2 * HASHES_A_STEP):
             if start:
-                yield None
+                yield
             step = row[start : start + 2 * HASHES_A_STEP]
             pairs = zip(step[::2], step[1::2], strict=True)
             parents += [hashlib.sha256(left + right).digest() for left, right in pairs]
         row = parents
         if len(row) == 1:
-            yield row[0]
-            return
+            return row[0]

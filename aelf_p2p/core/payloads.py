@@ -1,6 +1,6 @@
 """The messages inside: what a peer asks, answers and broadcasts, from and to bytes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -11,6 +11,7 @@ from aelf_p2p.core.encoders import encode_message_field
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import HandlerError, MalformedError
 from aelf_p2p.core.fields import field_view_untrusted
+from aelf_p2p.core.steps import Steps, finish
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.wire import (
     BlockReply,
@@ -34,29 +35,31 @@ class NodeRecord:
 
 
 _PARSERS: dict[int, Callable[[bytes], BroadcastContent]] = {
-    MessageType.BLOCK_BROADCAST: Block.parse_untrusted,
-    MessageType.TRANSACTION_BROADCAST: Transaction.parse_untrusted,
     MessageType.ANNOUNCEMENT_BROADCAST: Announcement.parse_untrusted,
     MessageType.LIB_ANNOUNCEMENT_BROADCAST: LibAnnouncement.parse_untrusted,
 }
+_PARSERS_IN_STEPS: dict[int, Callable[[bytes], Steps[Block] | Steps[Transaction]]] = {
+    MessageType.BLOCK_BROADCAST: Block.parse_in_steps_untrusted,
+    MessageType.TRANSACTION_BROADCAST: Transaction.parse_in_steps_untrusted,
+}
 MAX_PUBLIC_KEY_SIZE = 65
 
-BROADCAST_TYPES: frozenset[int] = frozenset(_PARSERS)
+BROADCAST_TYPES: frozenset[int] = frozenset(_PARSERS | _PARSERS_IN_STEPS)
 
 
 def parse_broadcast_untrusted(message_type: int, payload: bytes) -> BroadcastContent:
     """What a broadcast of one of ``BROADCAST_TYPES`` carries. Raises MalformedError."""
-    return _PARSERS[message_type](payload)
+    return finish(parse_broadcast_in_steps_untrusted(message_type, payload))
 
 
 def parse_broadcast_in_steps_untrusted(
     message_type: int, payload: bytes
-) -> Iterator[BroadcastContent | None]:
-    """The same in steps, of which a large block has several: None, and last the content."""
-    if message_type == MessageType.BLOCK_BROADCAST:
-        yield from Block.parse_in_steps_untrusted(payload)
-    else:
-        yield parse_broadcast_untrusted(message_type, payload)
+) -> Steps[BroadcastContent]:
+    """The same a bit at a time."""
+    parse_in_steps = _PARSERS_IN_STEPS.get(message_type)
+    if parse_in_steps is None:
+        return _PARSERS[message_type](payload)
+    return (yield from parse_in_steps(payload))
 
 
 def encode_block_request(block_hash: bytes) -> bytes:
@@ -78,23 +81,21 @@ def encode_nodes_request(max_count: int) -> bytes:
     return NodesRequest(max_count=max_count).SerializeToString()
 
 
-def parse_block_reply_in_steps_untrusted(reply: bytes | memoryview) -> Iterator[Block | None]:
-    """The block of a BlockReply in steps, of which a large one has several: None, and last the
-    block. None alone when the reply holds none.
+def parse_block_reply_in_steps_untrusted(reply: bytes | memoryview) -> Steps[Block | None]:
+    """The block of a BlockReply, a bit at a time; None when it holds none.
 
     Raises MalformedError, and HandlerError with the peer's own words when it answers an error.
     """
     raw = field_view_untrusted(reply, 2)
     if raw is not None:
-        yield from Block.parse_in_steps_untrusted(raw)
-        return
+        return (yield from Block.parse_in_steps_untrusted(raw))
     try:
         error = BlockReply.FromString(bytes(reply)).error
     except DecodeError as exc:
         raise MalformedError(f"not a BlockReply: {exc}") from exc
     if error:
         raise HandlerError(f"the peer answered: {error[:200]!r}")
-    yield None
+    return None
 
 
 def parse_node_list_untrusted(reply: bytes | memoryview, max_count: int) -> list[NodeRecord]:

@@ -84,9 +84,12 @@ class RequestLayout:
             return None
         return cls(before, behind) if parsed == other else None
 
-    def cut_run(self, messages: Sequence[bytes], begin: int, most: int) -> RequestRun | None:
+    def cut_run(
+        self, messages: Sequence[bytes], begin: int, most: int, most_bytes: int
+    ) -> RequestRun | None:
         """The requests from ``begin`` on that are laid out so, have one type, and ids of one
-        length, at most ``most``; None for a message that is another, whatever it is.
+        length, at most ``most`` of ``most_bytes`` together, unless the first is larger; None for a
+        message that is another, whatever it is.
 
         Says just what a parser would, of messages below 16 KiB and ids of 1 to 127 ASCII letters.
         """
@@ -103,6 +106,9 @@ class RequestLayout:
         for position in range(begin, min(begin + most, len(messages))):
             data = messages[position]
             if not (data.startswith(start) and data.endswith(behind)):
+                break
+            most_bytes -= len(data)
+            if most_bytes < 0 and heads:
                 break
             message_at, end = head_end + 2, len(data) - len(behind)
             if message_at > end or data[head_end] != _MESSAGE:

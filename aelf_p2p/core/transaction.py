@@ -10,7 +10,15 @@ from typing import Final, Self
 from google.protobuf.message import DecodeError
 
 from aelf_p2p import wire
-from aelf_p2p.core.canonical import ADDRESS, BYTES, INT64, STRING, MessageSpec, walk_untrusted
+from aelf_p2p.core.canonical import (
+    ADDRESS,
+    BYTES,
+    INT64,
+    STRING,
+    MessageSpec,
+    walk_in_steps_untrusted,
+    walk_untrusted,
+)
 from aelf_p2p.core.encoders import (
     encode_bytes_field,
     encode_hash_field,
@@ -19,6 +27,7 @@ from aelf_p2p.core.encoders import (
     encode_varint_field,
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
+from aelf_p2p.core.steps import Steps, finish
 
 _FROM: Final = 1
 _TO: Final = 2
@@ -118,7 +127,12 @@ class Transaction:
             without from, to or method_name, or with a negative ref_block_number: C# computes no
             id of such a transaction.
         """
-        return cls._parse_usual(raw) or cls._parse_any_untrusted(raw)
+        return finish(cls.parse_in_steps_untrusted(raw))
+
+    @classmethod
+    def parse_in_steps_untrusted(cls, raw: bytes) -> Steps[Self]:
+        """The same a bit at a time: megabytes of fields that we do not know are not usual."""
+        return cls._parse_usual(raw) or (yield from cls._parse_any_in_steps_untrusted(raw))
 
     @classmethod
     def parse_many_untrusted(cls, raws: Sequence[bytes], encoded: bytes = b"") -> list[Self]:
@@ -171,8 +185,8 @@ class Transaction:
         return transactions
 
     @classmethod
-    def _parse_any_untrusted(cls, raw: bytes) -> Self:
-        values, (start, end) = walk_untrusted(raw, TRANSACTION_SPEC)
+    def _parse_any_in_steps_untrusted(cls, raw: bytes) -> Steps[Self]:
+        values, (start, end) = yield from walk_in_steps_untrusted(raw, TRANSACTION_SPEC)
         for number in (_FROM, _TO, _METHOD_NAME):
             if number not in values:
                 raise MalformedError(f"Transaction has no field {number}")

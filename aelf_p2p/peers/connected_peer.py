@@ -38,6 +38,7 @@ from aelf_p2p.core.round_trips import RoundTrip, RoundTrips
 from aelf_p2p.core.send_queues import SendQueues
 from aelf_p2p.core.sessions import Sessions
 from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.core.steps import in_turns
 from aelf_p2p.wire import MessageType
 
 log = logging.getLogger(__name__)
@@ -161,12 +162,10 @@ class ConnectedPeer(ABC):
                 encode_block_request(block_hash),
                 self._options.request_timeout_s,
             )
-        block: Block | None = None
         with _as_handler_error(self.info):
-            for step in parse_block_reply_in_steps_untrusted(reply):
-                block = step
-                await trio.lowlevel.checkpoint()
-        return block
+            return await in_turns(
+                parse_block_reply_in_steps_untrusted(reply), trio.lowlevel.checkpoint
+            )
 
     async def request_blocks(self, previous_hash: bytes, count: int) -> list[Block]:
         """At most ``count`` blocks that follow a block. Raises NetworkError."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from aelf_p2p.contracts import Peer, SessionHandler
+from aelf_p2p.core.canonical import STEP_BYTES
 from aelf_p2p.core.envelope import (
     META_PUBLIC_KEY,
     META_SESSION_ID,
@@ -23,15 +24,15 @@ from aelf_p2p.core.errors import (
     ProtocolViolationError,
 )
 from aelf_p2p.core.misbehaviour import Misbehaviour
-from aelf_p2p.core.options import NetworkOptions
+from aelf_p2p.core.options import KIB, NetworkOptions
 from aelf_p2p.core.payloads import (
     BROADCAST_TYPES,
-    BroadcastContent,
     parse_broadcast_in_steps_untrusted,
     parse_broadcast_untrusted,
 )
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.sessions import Sessions
+from aelf_p2p.core.steps import in_turns
 from aelf_p2p.core.stream_request import (
     MAX_CUT_BYTES,
     RequestLayout,
@@ -49,10 +50,11 @@ MAX_WRONG_SESSIONS = 3
 MESSAGES_A_TURN = 128
 """After so many messages of one read the other tasks get their turn; a read's acknowledgements,
 one after another, are as cheap together as one of these."""
+BYTES_A_TURN = 64 * KIB
+"""Or after so many bytes of them: if they are laid out to cost much, eight milliseconds."""
 
 # Looking an enum's member up by name costs a Python call, and these are compared for each message.
 _REQUEST, _REPLY = int(StreamType.REQUEST), int(StreamType.REPLY)
-_BLOCK_BROADCAST = int(MessageType.BLOCK_BROADCAST)
 _TRANSACTION_BROADCAST = int(MessageType.TRANSACTION_BROADCAST)
 _NO_SESSION: set[int] = {MessageType.PING, MessageType.HAND_SHAKE, MessageType.HEALTH_CHECK}
 _WORK: set[int] = {MessageType.REQUEST_BLOCK, MessageType.REQUEST_BLOCKS, MessageType.GET_NODES}
@@ -105,7 +107,7 @@ class StreamSession:
     async def take_untrusted(self, messages: list[bytes]) -> None:
         """Act on messages in their order; closes the peer when it breaks the protocol."""
         self._say = self._send_nowait if len(messages) == 1 else self._post_nowait
-        at = taken = 0
+        at = taken = taken_bytes = 0
         while at < len(messages):
             if self._peer.close_reason is not None:
                 return  # whoever closed it: nothing that it says counts any more
@@ -113,12 +115,13 @@ class StreamSession:
             if acknowledged:
                 at += acknowledged
                 continue
-            if taken == MESSAGES_A_TURN:
-                taken = 0
+            if taken >= MESSAGES_A_TURN or taken_bytes >= BYTES_A_TURN:
+                taken = taken_bytes = 0
                 await trio.lowlevel.checkpoint()
                 continue
-            room = MESSAGES_A_TURN - taken
-            run = self._layout and self._layout.cut_run(messages, at, room)
+            run = self._layout and self._layout.cut_run(
+                messages, at, MESSAGES_A_TURN - taken, BYTES_A_TURN - taken_bytes
+            )
             count = len(run.heads) if run else 1
             try:
                 if run:
@@ -128,8 +131,9 @@ class StreamSession:
             except (MalformedError, ProtocolViolationError) as exc:
                 log.info("%s: dropped for breaking the protocol: %s", self._peer.info, exc)
                 self._peer.close(CloseReason.VIOLATION)
-            at += count
             taken += count
+            taken_bytes += sum(map(len, messages[at : at + count]))
+            at += count
 
     async def work(self) -> None:
         """Answer requests that need the chain or the node's state, one after another."""
@@ -234,10 +238,8 @@ class StreamSession:
         kind = request.message_type
         if len(request.message) > self._max_bytes.get(kind, self._options.max_request_bytes):
             self._ignore_fault("oversized message", Misbehaviour.OVERSIZED_MESSAGE)
-        elif kind == _BLOCK_BROADCAST:
-            await self._take_block(request)
         elif kind in BROADCAST_TYPES:
-            self._take_small_broadcast(request)
+            await self._take_broadcast(request)
         elif kind in _WORK:
             self._take_work_request(request)
         elif kind == MessageType.DISCONNECT:
@@ -258,33 +260,21 @@ class StreamSession:
             self._work.append(request)
             self._idle_workers.unpark()
 
-    def _take_small_broadcast(self, request: StreamRequest) -> None:
+    async def _take_broadcast(self, request: StreamRequest) -> None:
+        kind, message = request.message_type, request.message
         try:
-            content = parse_broadcast_untrusted(request.message_type, request.message)
+            if len(message) <= STEP_BYTES:
+                content = parse_broadcast_untrusted(kind, message)
+            else:
+                steps = parse_broadcast_in_steps_untrusted(kind, message)
+                content = await in_turns(steps, trio.lowlevel.checkpoint)
         except MalformedError as exc:
-            self._ignore_malformed(exc)
+            log.debug("%s: a malformed broadcast: %s", self._peer.info, exc)
+            self._ignore_fault("malformed broadcast", Misbehaviour.MALFORMED_MESSAGE)
         else:
-            self._received(request, content)
-
-    async def _take_block(self, request: StreamRequest) -> None:
-        content: BroadcastContent | None = None
-        try:
-            for step in parse_broadcast_in_steps_untrusted(request.message_type, request.message):
-                content = step
-                await trio.lowlevel.checkpoint()
-        except MalformedError as exc:
-            self._ignore_malformed(exc)
-        else:
-            if content is not None and self._peer.close_reason is None:
-                self._received(request, content)
-
-    def _received(self, request: StreamRequest, content: BroadcastContent) -> None:
-        self._handler.received(self._peer, content)
-        self._reply(request, b"", self._say)
-
-    def _ignore_malformed(self, error: MalformedError) -> None:
-        log.debug("%s: a malformed broadcast: %s", self._peer.info, error)
-        self._ignore_fault("malformed broadcast", Misbehaviour.MALFORMED_MESSAGE)
+            if self._peer.close_reason is None:
+                self._handler.received(self._peer, content)
+                self._reply(request, b"", self._say)
 
     def _reply(self, request: StreamRequest, reply: bytes, say: Callable[[bytes], None]) -> None:
         self._say_reply(request.reply_body(reply), say)

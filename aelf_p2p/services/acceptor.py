@@ -23,6 +23,7 @@ from aelf_p2p.core.handshake import ReceivedHandshake, refusal
 from aelf_p2p.core.payloads import parse_broadcast_in_steps_untrusted
 from aelf_p2p.core.peer_info import CloseReason
 from aelf_p2p.core.single_error import single_error_as_itself
+from aelf_p2p.core.steps import in_turns
 from aelf_p2p.core.stream_handshake import Opening, parse_opening_untrusted
 from aelf_p2p.services.connections import Connections
 from aelf_p2p.services.unary_acceptor import UnaryAcceptor
@@ -171,14 +172,14 @@ class Acceptor:
     async def _take_broadcasts(self, call: IncomingCall, peer: LivePeer, message_type: int) -> None:
         while messages := await call.stream.receive_many():
             for payload in messages:
-                content = None
                 try:
-                    for step in parse_broadcast_in_steps_untrusted(message_type, payload):
-                        content = step
-                        await trio.lowlevel.checkpoint()  # one read may bring thousands, too
+                    content = await in_turns(  # one read may bring thousands, too
+                        parse_broadcast_in_steps_untrusted(message_type, payload),
+                        trio.lowlevel.checkpoint,
+                    )
                 except MalformedError as exc:  # protocol §2: C# ends it with UNKNOWN
                     raise CallFailedError(StatusCode.UNKNOWN, str(exc)) from exc
-                if content is not None and peer.close_reason is None:
+                if peer.close_reason is None:
                     peer.heard()
                     self._handler.received(peer, content)
 

@@ -21,6 +21,7 @@ from aelf_p2p.core.errors import MalformedError, MisuseError
 from aelf_p2p.core.fields import repeated_untrusted
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.testing.vectors import BlockVector, load_vectors
+from tests.core.pauses import count_pauses
 
 VECTORS = load_vectors()
 HEADERS = pytest.mark.parametrize(
@@ -338,11 +339,12 @@ def test_a_large_block_is_parsed_in_steps(monkeypatch: pytest.MonkeyPatch) -> No
     transaction = Transaction.parse_untrusted(VECTORS.transactions[0].raw)
     total = 5 * TRANSACTIONS_A_STEP + 1
     large = Block(BlockHeader.build(**SMALLEST), (transaction,) * total)
-    for step in Block.parse_in_steps_untrusted(large.encode()):
-        if step is None:
-            steps.append(0)
-        else:
-            assert step == large
+
+    def note_pause() -> None:
+        steps.append(0)
+
+    block, _ = count_pauses(Block.parse_in_steps_untrusted(large.encode()), note_pause)
+    assert block == large
     assert sum(steps) == total * len(transaction.raw)
     assert len(steps) > 2
     assert max(steps) < 2 * STEP_BYTES

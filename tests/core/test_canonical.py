@@ -5,8 +5,9 @@ it is the same" is what canonical means. Unknown fields are the exception (it ke
 came), and are tested by tables.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -18,10 +19,19 @@ from network_types_pb2 import HandshakeData  # AElf's own: without our extension
 
 from aelf_p2p.core import transaction
 from aelf_p2p.core.block import BLOCK_HEADER_SPEC, Block, BlockHeader, parse_block_list_untrusted
-from aelf_p2p.core.canonical import HANDSHAKE_DATA_SPEC, INT64, MessageSpec, walk_untrusted
+from aelf_p2p.core.canonical import (
+    HANDSHAKE_DATA_SPEC,
+    INT64,
+    STEP_BYTES,
+    MessageSpec,
+    walk_in_steps_untrusted,
+    walk_untrusted,
+)
 from aelf_p2p.core.encoders import (
     encode_message_field,
+    encode_string_field,
     encode_timestamp_field,
+    encode_varint,
     encode_varint_field,
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
@@ -32,6 +42,7 @@ from aelf_p2p.core.fields import (
 )
 from aelf_p2p.core.transaction import TRANSACTION_SPEC
 from aelf_p2p.wire import Transaction
+from tests.core.pauses import count_pauses
 
 ORACLES: list[tuple[MessageSpec, type[Message]]] = [
     (TRANSACTION_SPEC, Transaction),
@@ -442,3 +453,59 @@ def test_long_hostile_input_is_refused_without_deep_recursion(
 ) -> None:
     with pytest.raises(MalformedError):
         walk_untrusted(raw, spec)
+
+
+LONG = 20_000  # fields
+
+
+def varints(numbers: Iterable[int]) -> bytes:
+    """A field each, of the value 0, which ours would leave out."""
+    return b"".join(encode_varint(number << 3) + b"\0" for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("raw", "spec"),
+    [
+        pytest.param(varints([7] * LONG), TRANSACTION_SPEC, id="one unknown number"),
+        pytest.param(varints(range(11_000, 11_000 + LONG)), TRANSACTION_SPEC, id="many of them"),
+        pytest.param(
+            varints(range(11_000 + LONG, 11_000, -1)), TRANSACTION_SPEC, id="in falling order"
+        ),
+        pytest.param(
+            encode_message_field(1, b"\x0a\x20" + VALUE + varints([2] * LONG)),
+            TRANSACTION_SPEC,
+            id="in an address",
+        ),
+        pytest.param(
+            encode_message_field(9, b"\x08\x01" + varints([7] * LONG)),
+            BLOCK_HEADER_SPEC,
+            id="in a time",
+        ),
+        pytest.param(
+            b"".join(
+                encode_message_field(8, encode_string_field(1, f"{key:x}")) for key in range(LONG)
+            ),
+            BLOCK_HEADER_SPEC,
+            id="entries of a map",
+        ),
+    ],
+)
+def test_megabytes_of_tiny_fields_are_right_and_take_many_steps(
+    raw: bytes, spec: MessageSpec
+) -> None:
+    found, pauses = count_pauses(walk_in_steps_untrusted(raw, spec))
+    assert found == walk_untrusted(raw, spec)
+    # As many as there are pieces of STEP_BYTES, the last of which may end before a pause.
+    assert len(raw) // STEP_BYTES - 1 <= pauses
+    with pytest.raises(MalformedError):
+        walk_untrusted(raw + b"\x0a", spec)
+
+
+@given(st.lists(st.integers(11, 40), max_size=30))
+def test_an_unknown_number_comes_in_one_place(numbers: list[int]) -> None:
+    raw = varints(numbers)
+    if len(list(groupby(numbers))) == len(set(numbers)):
+        assert walk_untrusted(raw, HANDSHAKE_DATA_SPEC).values == {}
+    else:
+        with pytest.raises(MalformedError, match="scattered"):
+            walk_untrusted(raw, HANDSHAKE_DATA_SPEC)

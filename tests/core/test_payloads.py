@@ -28,6 +28,7 @@ from aelf_p2p.core.payloads import (
     parse_node_list_untrusted,
     parse_nodes_request_untrusted,
 )
+from aelf_p2p.core.steps import finish
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.testing.vectors import load_vectors
 
@@ -38,8 +39,7 @@ RAW_BLOCK: bytes = BLOCK_97.block_with_transactions
 
 
 def parse_block_reply(reply: bytes) -> Block | None:
-    *_, block = parse_block_reply_in_steps_untrusted(reply)
-    return block
+    return finish(parse_block_reply_in_steps_untrusted(reply))
 
 
 HASH = BLOCK_97.block_hash

@@ -15,6 +15,7 @@ from aelf_p2p.core.encoders import (
     encode_varint_field,
 )
 from aelf_p2p.core.errors import MalformedError, MisuseError
+from aelf_p2p.core.steps import finish
 from aelf_p2p.core.transaction import Transaction, encode_transactions
 from aelf_p2p.testing.vectors import (
     TransactionVector,
@@ -242,7 +243,7 @@ def test_the_quick_way_takes_nothing_that_the_careful_one_does_not(raw: bytes) -
     quick = Transaction._parse_usual(raw)
     assert quick is None or len(quick.from_address) == len(quick.to_address) == 32
     if quick is not None:
-        careful = Transaction._parse_any_untrusted(raw)
+        careful = finish(Transaction._parse_any_in_steps_untrusted(raw))
         assert (quick.raw, quick.id) == (careful.raw, careful.id)
 
 

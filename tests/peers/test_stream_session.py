@@ -25,7 +25,7 @@ from network_types_pb2 import (
 
 from aelf_p2p.core.announcements import Announcement
 from aelf_p2p.core.announcements import LibAnnouncement as OurLibAnnouncement
-from aelf_p2p.core.block import TRANSACTIONS_A_STEP, Block
+from aelf_p2p.core.block import TRANSACTIONS_A_STEP, Block, BlockHeader
 from aelf_p2p.core.envelope import LARGE_BYTES
 from aelf_p2p.core.errors import MalformedError, StoreError
 from aelf_p2p.core.identity import Identity
@@ -210,25 +210,71 @@ async def test_broadcasts_reach_the_handler(autojump_clock: trio.abc.Clock) -> N
         ]
 
 
-async def test_a_large_block_leaves_others_their_turns(autojump_clock: trio.abc.Clock) -> None:
-    small = Block.parse_untrusted(RAW_97)
-    transaction = Transaction.parse_untrusted(VECTORS.transactions[0].raw)
-    count = 10 * TRANSACTIONS_A_STEP
-    large = Block(small.header, (transaction,) * count)
+UNKNOWN = b"\x80\xea\x30\x00"  # field 100,000, a varint of 0
+A_TRANSACTION = Transaction.parse_untrusted(VECTORS.transactions[0].raw)
+FULL_OF_UNKNOWN = Transaction.parse_untrusted(A_TRANSACTION.raw + UNKNOWN * 50_000)
+SMALL_BLOCK = Block.parse_untrusted(RAW_97)
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        pytest.param(
+            Block(SMALL_BLOCK.header, (A_TRANSACTION,) * (10 * TRANSACTIONS_A_STEP)),
+            id="many transactions",
+        ),
+        pytest.param(Block(SMALL_BLOCK.header, (FULL_OF_UNKNOWN,)), id="one large transaction"),
+        pytest.param(
+            Block(BlockHeader.parse_untrusted(SMALL_BLOCK.header.raw + UNKNOWN * 50_000), ()),
+            id="a large header",
+        ),
+        pytest.param(FULL_OF_UNKNOWN, id="a large transaction by itself"),
+    ],
+)
+async def test_what_is_large_leaves_others_their_turns(
+    large: Block | Transaction, autojump_clock: trio.abc.Clock
+) -> None:
     turns = 0
 
     async def neighbour() -> None:
         nonlocal turns
-        while not pair.handler.contents:
+        while not pair.handler.contents and turns < 100_000:
             await trio.lowlevel.checkpoint()
             turns += 1
 
     async with open_pair() as pair:
-        await pair.side.request(BLOCK_BROADCAST, large.encode())
-        with trio.fail_after(1):
-            await neighbour()
+        if isinstance(large, Block):
+            await pair.side.request(BLOCK_BROADCAST, large.encode())
+        else:
+            await pair.side.request(TRANSACTION_BROADCAST, large.raw)
+        await neighbour()
         assert pair.handler.contents == [large]
         assert turns >= 10
+
+
+async def test_many_that_cost_much_leave_others_their_turns() -> None:
+    """A hundred of 16 KB, all of which would fit into one turn by their number."""
+    session, _, handler, _ = make_session()
+    costly = Transaction.parse_untrusted(A_TRANSACTION.raw + UNKNOWN * 3900)
+    messages = [
+        encode(REQUEST, TRANSACTION_BROADCAST, f"1_{number:02}", costly.raw, META)
+        for number in range(100)
+    ]
+    turns: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            turns.append(sum(handler.together))
+            await trio.lowlevel.checkpoint()
+
+    await session.take_untrusted(transactions(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await session.take_untrusted(messages)
+        nursery.cancel_scope.cancel()
+    assert sum(handler.together) == 100
+    # Four fit into a turn, and one over; two turns may come before the watcher has its own.
+    assert all(later - earlier <= 10 for earlier, later in pairwise(turns))
 
 
 async def test_a_hundred_broadcasts_are_each_acknowledged(autojump_clock: trio.abc.Clock) -> None:

@@ -14,6 +14,7 @@ from aelf_p2p.core.payloads import (
     encode_block_reply,
     parse_block_reply_in_steps_untrusted,
 )
+from aelf_p2p.core.steps import finish
 from aelf_p2p.core.transaction import Transaction
 from tests.fuzz.mutation import mutate_message
 
@@ -42,7 +43,7 @@ def seeds() -> Iterator[bytes]:
 
 def target(data: bytes) -> bool:
     with suppress(MalformedError, HandlerError):  # of bytes that are a reply, or a list, themselves
-        list(parse_block_reply_in_steps_untrusted(data))
+        finish(parse_block_reply_in_steps_untrusted(data))
     with suppress(MalformedError):
         list(parse_block_list_untrusted(data))
     try:
@@ -62,8 +63,7 @@ def target(data: bytes) -> bool:
     assert again.transaction_ids == block.transaction_ids
     found = [each for each in parse_block_list_untrusted(encode_block_list([data] * 2)) if each]
     assert found == [block, block]
-    *_, replied = parse_block_reply_in_steps_untrusted(encode_block_reply(data))
-    assert replied == block
+    assert finish(parse_block_reply_in_steps_untrusted(encode_block_reply(data))) == block
     return True
 
 

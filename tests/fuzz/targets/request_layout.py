@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from aelf_p2p.core.envelope import decode_envelope_untrusted, envelope_body, request_prefix
 from aelf_p2p.core.errors import MalformedError
-from aelf_p2p.core.stream_request import RequestLayout, StreamRequest
+from aelf_p2p.core.stream_request import MAX_CUT_BYTES, RequestLayout, StreamRequest
 from aelf_p2p.wire import StreamMessage
 from tests.fuzz.inputs import join_list, mutate_messages, split_list
 
@@ -52,7 +52,7 @@ def _check_cut(layout: RequestLayout, learned: StreamMessage, messages: list[byt
     """How many of them were cut."""
     at = cut = 0
     while at < len(messages):
-        run = layout.cut_run(messages, at, 4)
+        run = layout.cut_run(messages, at, 4, MAX_CUT_BYTES)
         if run is None:
             at += 1
             continue

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from aelf_p2p import wire
 from aelf_p2p.core.errors import MalformedError
+from aelf_p2p.core.steps import finish
 from aelf_p2p.core.transaction import Transaction, encode_transactions
 from aelf_p2p.testing.vectors import load_vectors
 from tests.fuzz.mutation import mutate_message
@@ -49,7 +50,7 @@ def target(data: bytes) -> bool:
 
 def _or_none(data: bytes) -> Transaction | None:
     try:
-        return Transaction._parse_any_untrusted(data)
+        return finish(Transaction._parse_any_in_steps_untrusted(data))
     except MalformedError:
         return None
 
