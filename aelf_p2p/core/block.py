@@ -249,7 +249,7 @@ class Block:
             raw, _HEADER, _TRANSACTIONS, most=TRANSACTIONS_A_STEP
         ):
             if number == _TRANSACTIONS:
-                if len(bodies) == 1:
+                if len(bodies) == 1 and len(bodies[0]) > STEP_BYTES:
                     one = yield from Transaction.parse_in_steps_untrusted(bodies[0])
                     transactions.append(one)
                 else:

@@ -64,7 +64,7 @@ class MessageSpec:
     ``cut`` names the last known field when the hash leaves it out (the signature).
     """
 
-    __slots__ = ("by_tag", "cut", "keeps_unknown", "kinds", "name")
+    __slots__ = ("by_tag", "cut", "keeps_unknown", "name", "numbers")
 
     def __init__(
         self,
@@ -79,10 +79,10 @@ class MessageSpec:
         self.name: Final = name
         self.cut: Final = cut
         self.keeps_unknown: Final = keeps_unknown
-        self.kinds: Final = fields
+        self.numbers: Final = frozenset(fields)
         # By tag and not by number, so that one look-up tells the wire type too.
         self.by_tag: Final = {
-            number << 3 | kind.wire: (number, kind.wire == LENGTH, kind.is_map, kind.decode)
+            number << 3 | kind.wire: (number, kind.wire == LENGTH, kind.is_map, kind)
             for number, kind in fields.items()
         }
 
@@ -140,7 +140,7 @@ def _take_known(
                 pos = tag_at
                 break
             start = tag_at
-            number, is_length, is_map, decode = known
+            number, is_length, is_map, kind = known
             if number <= last and not (is_map and number == last):
                 raise MalformedError("comes twice" if number == last else "is out of order")
             last = number
@@ -149,16 +149,19 @@ def _take_known(
             if value > 0x7F:
                 value, pos = read_varint(raw, pos - 1)
             if not is_length:
-                values[number] = decode(value)
+                values[number] = kind.decode(value)
                 continue
             body_at = pos
             pos += value
             if pos > end:
                 raise MalformedError("is cut short")
-            if is_map or value > STEP_BYTES:
-                yield from _take_large(raw[body_at:pos], number, spec, values)
+            body = raw[body_at:pos]
+            is_large = value > STEP_BYTES
+            decoded = (yield from _decode_large(kind, body)) if is_large else kind.decode(body)
+            if is_map:
+                _add_entry(values.setdefault(number, {}), decoded)
             else:
-                values[number] = decode(raw[body_at:pos])
+                values[number] = decoded
     except IndexError:
         raise MalformedError(f"{spec.name} is cut short") from None
     except MalformedError as error:
@@ -166,18 +169,15 @@ def _take_known(
     return last, start, pos
 
 
-def _take_large(body: bytes, number: int, spec: MessageSpec, values: dict[int, Any]) -> Steps[None]:
-    kind = spec.kinds[number]
-    if kind.is_map:
-        key, value = kind.decode(body)
-        entries = values.setdefault(number, {})
-        if key in entries:
-            raise MalformedError("repeats a key")
-        entries[key] = value
-    elif kind.in_steps is not None:
-        values[number] = yield from kind.in_steps(body)
-    else:
-        values[number] = kind.decode(body)
+def _decode_large(kind: FieldKind, body: bytes) -> Steps[Any]:
+    return kind.decode(body) if kind.in_steps is None else (yield from kind.in_steps(body))
+
+
+def _add_entry(entries: dict[str, bytes], entry: tuple[str, bytes]) -> None:
+    key, value = entry
+    if key in entries:
+        raise MalformedError("repeats a key")
+    entries[key] = value
 
 
 def _check_unknown(raw: bytes, pos: int, spec: MessageSpec) -> Steps[None]:
@@ -188,7 +188,7 @@ def _check_unknown(raw: bytes, pos: int, spec: MessageSpec) -> Steps[None]:
         if end > pause_at:
             pause_at = end + STEP_BYTES
             yield
-        if number in spec.kinds:
+        if number in spec.numbers:
             raise MalformedError(
                 f"{spec.name}, field {number}: wrong wire type, or after an unknown field"
             )

@@ -127,7 +127,7 @@ class Transaction:
             without from, to or method_name, or with a negative ref_block_number: C# computes no
             id of such a transaction.
         """
-        return finish(cls.parse_in_steps_untrusted(raw))
+        return cls._parse_usual(raw) or finish(cls._parse_any_in_steps_untrusted(raw))
 
     @classmethod
     def parse_in_steps_untrusted(cls, raw: bytes) -> Steps[Self]:
