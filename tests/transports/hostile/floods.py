@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from itertools import chain
 
+from tests.transports.hostile.raw_connection import for_ever
 from tests.transports.hostile.raw_http2 import (
     RawPeer,
     data,
-    for_ever,
     frame,
     ping,
     request_pairs,

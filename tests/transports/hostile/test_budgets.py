@@ -1,9 +1,5 @@
 """What a stranger can make us hold stays small, whatever it sends."""
 
-import gc
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from hpack import Decoder
@@ -16,8 +12,8 @@ from aelf_p2p.transports.grpc.codec import GrpcCodec
 from aelf_p2p.transports.net.connection import READ_BYTES
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
+from tests.transports.hostile.growth import growth_at_most
 from tests.transports.hostile.raw_http2 import (
-    HURRIED,
     PREFACE,
     Headers,
     data,
@@ -26,22 +22,9 @@ from tests.transports.hostile.raw_http2 import (
     reset,
     settings,
 )
+from tests.transports.hostile.target import HURRIED
 
 HEADER_TABLE_SIZE = 1  # RFC 9113 §6.5.2
-
-
-@contextmanager
-def growth_at_most(most_bytes: int) -> Iterator[None]:
-    """Of what Python holds for the block, from its beginning to its end."""
-    gc.collect()
-    tracemalloc.start()
-    try:
-        yield
-        gc.collect()
-        held_bytes, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert held_bytes <= most_bytes
 
 
 def greeted(limits: WireLimits, *pairs: tuple[int, int]) -> GrpcCodec:

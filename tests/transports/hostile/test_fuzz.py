@@ -35,7 +35,8 @@ from aelf_p2p.transports.net.codec import BytesReceived, CallOpened, Event
 from aelf_p2p.transports.net.connection import READ_BYTES
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import METHODS, PING, REQUEST_BY_STREAM
-from tests.transports.hostile.raw_http2 import PREFACE, frame, message
+from tests.transports.hostile.raw_connection import message
+from tests.transports.hostile.raw_http2 import PREFACE, frame
 
 LIMITS = WireLimits()
 CI = settings(max_examples=200, deadline=None)

@@ -14,16 +14,14 @@ from aelf_p2p.core.errors import (
     StatusCode,
 )
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
+from tests.transports.hostile.raw_connection import PATIENCE_S, for_ever, message
 from tests.transports.hostile.raw_http2 import (
-    PATIENCE_S,
     Pairs,
     RawPeer,
     answer_with,
     data,
     dial_hostile_server,
-    for_ever,
     frame,
-    message,
     open_target,
     ping,
     reply_pairs,

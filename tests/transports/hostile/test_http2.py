@@ -17,15 +17,12 @@ from tests.transports.hostile.floods import (
     opened,
     repeated,
 )
+from tests.transports.hostile.raw_connection import PATIENCE_S, for_ever, message
 from tests.transports.hostile.raw_http2 import (
-    HURRIED,
-    PATIENCE_S,
     PREFACE,
     Pairs,
     data,
-    for_ever,
     frame,
-    message,
     open_target,
     ping,
     request_pairs,
@@ -33,6 +30,7 @@ from tests.transports.hostile.raw_http2 import (
     settings,
     window_update,
 )
+from tests.transports.hostile.target import HURRIED
 
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR = 0, 1, 3  # RFC 9113 §7
 FRAME_SIZE_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM = 6, 7, 11

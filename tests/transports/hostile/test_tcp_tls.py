@@ -1,8 +1,5 @@
 """Below HTTP/2: connections that say nothing, too little or nonsense, and ends without a word."""
 
-import socket
-import ssl
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -20,9 +17,13 @@ from aelf_p2p.transports.grpc import GrpcTransport
 from aelf_p2p.transports.net import sockets
 from aelf_p2p.transports.net.tls import process_identity
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
-from tests.transports.hostile.raw_http2 import (
-    HURRIED,
+from tests.transports.hostile.raw_connection import (
     PATIENCE_S,
+    close_with_reset,
+    connect_with_tls,
+    message,
+)
+from tests.transports.hostile.raw_http2 import (
     PREFACE,
     Headers,
     RawPeer,
@@ -30,14 +31,13 @@ from tests.transports.hostile.raw_http2 import (
     answer_with,
     data,
     dial_hostile_server,
-    message,
-    open_descriptors,
     open_target,
     ping,
     reply_pairs,
     request_pairs,
     settings,
 )
+from tests.transports.hostile.target import HURRIED, open_descriptors
 
 IMPATIENT = replace(HURRIED, stranger_timeout_s=0.3, idle_timeout_s=0.4)
 PREPARED_S = 0.2  # of those 0.3 s, what preparing a test may have taken
@@ -46,22 +46,8 @@ PREPARED_S = 0.2  # of those 0.3 s, what preparing a test may have taken
 @asynccontextmanager
 async def tls_attacker(target: Target, *alpn: str) -> AsyncIterator[RawPeer]:
     """A TLS client that checks nothing."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    plain = await trio.open_tcp_stream(target.endpoint.host, target.endpoint.port)
-    async with plain:
-        stream = trio.SSLStream(plain, context, https_compatible=True)
-        await stream.do_handshake()
+    async with connect_with_tls(target.endpoint, *alpn) as stream:
         yield RawPeer(stream)
-
-
-def close_with_reset(sock: trio.socket.SocketType) -> None:
-    """SO_LINGER of 0 s: closing sends RST."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 # --- ends without a word --------------------------------------------------------------------------

@@ -17,12 +17,12 @@ from aelf_p2p.testing.conformance import Net
 from aelf_p2p.testing.conformance.harness import check, proves
 from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
+from tests.transports.hostile.raw_connection import message
 from tests.transports.hostile.raw_http2 import (
     PREFACE,
     RawPeer,
     data,
     frame,
-    message,
     ping,
     request_pairs,
     reset,

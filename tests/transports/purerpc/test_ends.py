@@ -20,11 +20,11 @@ from aelf_p2p.testing.conformance.harness import Witness
 from aelf_p2p.transports.purerpc import PureRpcTransport, connection
 from aelf_p2p.transports.purerpc.binding import Link
 from aelf_p2p.wire.methods import PING, REQUEST_BLOCKS, REQUEST_BY_STREAM
+from tests.transports.hostile.raw_connection import message
 from tests.transports.hostile.raw_http2 import (
     RawPeer,
     answer_with,
     data,
-    message,
     open_hostile_server,
     reply_pairs,
     request_pairs,

@@ -13,7 +13,8 @@ from aelf_p2p.contracts import IncomingCall, RpcChannel
 from aelf_p2p.core.errors import CallFailedError, TransportError
 from aelf_p2p.core.errors import StatusCode as Code
 from aelf_p2p.wire.methods import CHECK_HEALTH, PING, REQUEST_BY_STREAM, Method
-from tests.transports.hostile.raw_http2 import PREFACE, Headers, data, message, request_pairs
+from tests.transports.hostile.raw_connection import message
+from tests.transports.hostile.raw_http2 import PREFACE, Headers, data, request_pairs
 from tests.transports.hostile.test_fuzz import frames
 
 CI = settings(max_examples=150, deadline=None)
