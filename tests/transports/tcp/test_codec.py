@@ -1,6 +1,5 @@
 """The rules of the tcp transport: two codecs back to back, and one against frames made by hand."""
 
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -36,30 +35,25 @@ from aelf_p2p.transports.net.limits import WireLimits
 from aelf_p2p.transports.tcp import frames
 from aelf_p2p.transports.tcp.codec import FrameCodec
 from aelf_p2p.wire.methods import PING, REQUEST_BY_STREAM
+from tests.transports.tcp.by_hand import (
+    BYTES,
+    CREDIT,
+    END,
+    GOAWAY,
+    OPEN,
+    REPLY,
+    RESET,
+    SETTINGS,
+    STATUS,
+    frame,
+    goaway,
+    greeting,
+    opening,
+    u32,
+)
 
-SETTINGS, OPEN, REPLY, BYTES, END, STATUS, RESET, CREDIT, GOAWAY = range(1, 10)
 LIMITS = WireLimits(call_window_bytes=1000, trusted_call_window_bytes=5000, stranger_bytes=2500)
 NOW = 50.0
-
-
-def frame(kind: int, call_id: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">IBI", len(payload), kind, call_id) + payload
-
-
-def u32(number: int) -> bytes:
-    return struct.pack(">I", number)
-
-
-def greeting(window: int, calls: int) -> bytes:
-    return b"aelf-p2p/1\n" + frame(SETTINGS, 0, u32(window) + u32(calls))
-
-
-def opening(call_id: int, path: bytes = b"/PeerService/Ping") -> bytes:
-    return frame(OPEN, call_id, b"\x01" + u32(0) + bytes([len(path)]) + path)
-
-
-def goaway(last_call_id: int, why: str) -> bytes:
-    return frame(GOAWAY, 0, u32(last_call_id) + why.encode())
 
 
 def feed(codec: FrameCodec, data: bytes, now: float = NOW) -> list[Event]:
@@ -548,7 +542,7 @@ def test_settings_come_first_and_hold_a_possible_window() -> None:
     "wire",
     [
         frame(10, 1),
-        struct.pack(">IBI", 65537, BYTES, 1),
+        frame(BYTES, 1, length=65537),
         frame(OPEN, 2, b"\x00" + u32(0) + b"\x02/p" + b"\x01K\x00\x00"),
         frame(OPEN, 2, b"\x00" + u32(0) + b"\x02/\xff"),
         frame(GOAWAY, 0, u32(0) + b"\xff"),
