@@ -132,7 +132,7 @@ class FrameCodec:
                 yield from self._events
                 self._events.clear()
         except (MalformedError, ProtocolViolationError) as exc:
-            self._go_away(str(exc))
+            self._go_away(str(exc))  # even if we drain: it should know that it is at fault
             raise
 
     def _take_settings(self, call_id: int, payload: bytes) -> None:
@@ -369,7 +369,6 @@ class FrameCodec:
     def drain(self, why: str = "") -> None:
         """See ``Codec``. The reason is shortened to ``frames.MAX_TEXT_BYTES``."""
         if not self._draining:
-            self._draining = True
             self._go_away(why)
 
     def data_to_send(self) -> bytes:
@@ -392,6 +391,7 @@ class FrameCodec:
         return True
 
     def _go_away(self, why: str) -> None:
+        self._draining = True
         self._out.append(f.encode_goaway(self._last_taken_id, why))
 
 

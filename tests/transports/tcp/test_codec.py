@@ -449,6 +449,17 @@ def test_a_server_drains() -> None:
     assert server.data_to_send() == goaway(1, "a frame of the unknown kind 0")
 
 
+def test_who_breaks_a_rule_is_told_once() -> None:
+    """A connection drains whatever it drops, and its codec may have told why already."""
+    for codec in (serving(), calling()):
+        with pytest.raises(MalformedError):
+            feed(codec, frame(0, 0))
+        codec.drain("a frame of the unknown kind 0")
+        codec.drain()
+        last_taken = 0 if codec._is_client else 1
+        assert codec.data_to_send() == goaway(last_taken, "a frame of the unknown kind 0")
+
+
 def test_calls_that_cross_a_goaway_are_no_fault_of_the_client() -> None:
     server = serving()
     server.drain("enough")
