@@ -142,6 +142,19 @@ class AnyTarget:
         assert reply == b"pong"
         self.neighbour_calls_s.append(trio.current_time() - began)
 
+    async def told_of_fault(self) -> str:
+        """By what an attacker has broken the rules: once, and one of them alone."""
+        await self.wait_faults(1)
+        [(host, told)] = self.faults
+        assert host == "127.0.0.1"
+        return told.rpartition("broke the protocol: ")[2]
+
+    async def wait_faults(self, count: int) -> None:
+        """They are told a moment after their connections end."""
+        with trio.fail_after(PATIENCE_S):
+            while len(self.faults) < count:
+                await self.ask_neighbour()
+
     @property
     def neighbour_p99(self) -> str:
         """Of what the neighbour waited for its calls, for a report."""
