@@ -5,6 +5,7 @@ twice in one connection after another, and the second is looked at: so memory th
 the node keep for all times does not count.
 """
 
+import gzip
 import json
 import os
 import ssl
@@ -12,20 +13,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, cycle
+from itertools import count, cycle, repeat
 from pathlib import Path
 
 import trio
 from hyperframe.frame import SettingsFrame
 
 from aelf_p2p import Endpoint, GrpcTransport, Identity, Transaction, TransportError, open_node
+from aelf_p2p.core.encoders import encode_varint
 from aelf_p2p.core.envelope import envelope_body
+from aelf_p2p.core.options import MIB
 from aelf_p2p.peers.stream_peer import StreamPeer
 from aelf_p2p.testing.vectors import load_vectors
 from aelf_p2p.wire import BlocksRequest, MessageType
 from tests.faults.processes import other_process, read_line
 from tests.transports.hostile.floods import FLOODS, Flood
-from tests.transports.hostile.raw_http2 import PREFACE, RawPeer, settings
+from tests.transports.hostile.raw_connection import for_ever, message
+from tests.transports.hostile.raw_http2 import PREFACE, RawPeer, data, request_pairs, settings
 
 LASTING_S = 2.0
 """How long a flood is gone on with that nobody ends."""
@@ -75,7 +79,9 @@ async def flood_of_frames(flood: Flood, at: Endpoint) -> bool:
     return False
 
 
-async def flood_of_messages(make: Callable[[], Iterator[bytes]], at: Endpoint) -> bool:
+async def flood_of_messages(
+    make: Callable[[], Iterator[bytes]], at: Endpoint, *, batch: int = 64
+) -> bool:
     """By a peer on its stream, which reads what it is answered."""
     async with open_node(
         identity=Identity.generate(), transport=GrpcTransport(), host="127.0.0.1", port=0
@@ -87,16 +93,17 @@ async def flood_of_messages(make: Callable[[], Iterator[bytes]], at: Endpoint) -
         with trio.move_on_after(LASTING_S):
             try:
                 while True:
-                    batch = [peer._prefix + next(bodies) for _ in range(64)]
-                    await peer._stream.send_many(batch)
+                    await peer._stream.send_many(
+                        [peer._prefix + next(bodies) for _ in range(batch)]
+                    )
             except TransportError:
                 return True
     return False
 
 
 def bodies_of(message_type: int, messages: Iterator[bytes]) -> Iterator[bytes]:
-    for number, message in zip(count(), messages, strict=False):
-        yield envelope_body(message_type, f"1700000000000_{number:036}", message)
+    for number, each in zip(count(), messages, strict=False):
+        yield envelope_body(message_type, f"1700000000000_{number:036}", each)
 
 
 def other_transactions() -> Iterator[bytes]:
@@ -117,13 +124,28 @@ def asked_blocks() -> bytes:
     return message.SerializeToString()
 
 
-def messages(message_type: int, raws: Callable[[], Iterator[bytes]]) -> Attack:
-    return partial(flood_of_messages, lambda: bodies_of(message_type, raws()))
+def bombs(peer: RawPeer) -> Iterator[bytes]:
+    """Calls, each with 14 MiB in a frame."""
+    bomb = message(gzip.compress(bytes(14 * MIB)), compressed=1)
+    pairs = [*request_pairs(), ("grpc-encoding", "gzip")]
+    return for_ever(lambda at: peer.headers(2 * at + 1, pairs) + data(2 * at + 1, bomb))
+
+
+def full_of_unknown_fields() -> Iterator[bytes]:
+    """Transactions of 4 MiB that are well-formed, and take most of a second to walk over."""
+    first = next(other_transactions())
+    field = encode_varint(100_000 << 3) + bytes(1)
+    yield from repeat(first + field * (MIB))
+
+
+def messages(message_type: int, raws: Callable[[], Iterator[bytes]], *, batch: int = 64) -> Attack:
+    return partial(flood_of_messages, lambda: bodies_of(message_type, raws()), batch=batch)
 
 
 REAL = [vector.raw for vector in load_vectors().transactions]
 ATTACKS: dict[str, Attack] = {
-    **{name: partial(flood_of_frames, flood) for name, (flood, _) in FLOODS.items()},
+    **{name: partial(flood_of_frames, known.flood) for name, known in FLOODS.items()},
+    "calls with gzip bombs": partial(flood_of_frames, bombs),
     "a peer: pings": messages(MessageType.PING, lambda: cycle([b""])),
     "a peer: requests for blocks": messages(
         MessageType.REQUEST_BLOCKS, lambda: cycle([asked_blocks()])
@@ -133,6 +155,9 @@ ATTACKS: dict[str, Attack] = {
     ),
     "a peer: other invalid transactions": messages(
         MessageType.TRANSACTION_BROADCAST, other_transactions
+    ),
+    "a peer: transactions of 4 MiB of tiny fields": messages(
+        MessageType.TRANSACTION_BROADCAST, full_of_unknown_fields, batch=1
     ),
     "a peer: malformed transactions": messages(
         MessageType.TRANSACTION_BROADCAST, lambda: cycle([b"malformed"])

@@ -5,6 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+OF_CASE = "of the case"
+"""What a test of several cases records when a parameter is of one alone, or of none (0)."""
+
 TESTS = Path(__file__).parents[1]
 
 

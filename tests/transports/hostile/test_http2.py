@@ -9,6 +9,7 @@ from hyperframe.frame import GoAwayFrame, PingFrame, RstStreamFrame, SettingsFra
 
 from aelf_p2p.core.budgets import Rate
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
+from tests.faults.marks import OF_CASE
 from tests.transports.hostile.floods import (
     FLOODS,
     Flood,
@@ -135,7 +136,8 @@ FLOODED = replace(
 async def test_a_flood_ends_its_connection(
     name: str, record_property: Callable[[str, object], None]
 ) -> None:
-    flood, why = FLOODS[name]
+    case, flood, why = FLOODS[name]
+    record_property(OF_CASE, case)
     async with open_target(FLOODED) as target, target.http2_attacker() as peer:
         began = trio.current_time()
         ending = await peer.attack(flood(peer))
@@ -233,7 +235,9 @@ async def test_unread_bytes_of_who_breaks_a_rule_are_no_error_of_ours() -> None:
 
 
 @pytest.mark.fault(25)
-async def test_who_never_reads_holds_a_handler_back() -> None:
+async def test_who_never_reads_holds_a_handler_back(
+    record_property: Callable[[str, object], None],
+) -> None:
     """With the largest windows there are, the socket alone is what fills up."""
     async with open_target() as target, target.attacker() as peer:
         peer.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
@@ -246,6 +250,7 @@ async def test_who_never_reads_holds_a_handler_back() -> None:
                 await trio.sleep(0.1)
         # What Linux takes into a socket's buffer (4 MiB by default), and our 64 KiB twice.
         assert 0 < sent_bytes < 5 * 1024 * 1024
+        record_property("sent before it waited", f"{sent_bytes / 1e6:.1f} MB")
 
 
 @pytest.mark.fault(25)

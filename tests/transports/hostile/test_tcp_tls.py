@@ -1,5 +1,6 @@
 """Below HTTP/2: connections that say nothing, too little or nonsense, and ends without a word."""
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -74,10 +75,16 @@ async def test_a_caller_that_is_gone_leaves_no_handler(how: str) -> None:
 @pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 @pytest.mark.parametrize("when", ["before the answer", "within the answer"])
-async def test_a_server_that_is_gone_fails_the_call(how: str, when: str) -> None:
+async def test_a_server_that_is_gone_fails_the_call(
+    how: str, when: str, record_property: Callable[[str, object], None]
+) -> None:
+    gone_at = math.inf
+
     async def script(peer: RawPeer) -> None:
+        nonlocal gone_at
         half = peer.headers(1, reply_pairs()) + data(1, message(b"pong"))[:-2]
         await answer_with(peer, lambda _: half if when == "within the answer" else b"")
+        gone_at = trio.current_time()
         if how == "RST":
             close_with_reset(peer.socket)
         else:
@@ -86,6 +93,7 @@ async def test_a_server_that_is_gone_fails_the_call(how: str, when: str) -> None
     async with dial_hostile_server(script) as channel:
         with trio.fail_after(5), pytest.raises(ConnectionLostError):
             await channel.call(PING, b"", metadata={}, timeout_s=5)
+        record_property("the call failed after", f"{(trio.current_time() - gone_at) * 1000:.1f} ms")
         assert not channel.is_open
 
 

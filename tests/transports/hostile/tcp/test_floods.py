@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
+from typing import NamedTuple
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from aelf_p2p.core.budgets import Rate
 from aelf_p2p.core.errors import StatusCode
 from aelf_p2p.core.options import MIB
 from aelf_p2p.wire.methods import REQUEST_BY_STREAM
+from tests.faults.marks import OF_CASE
 from tests.transports.hostile.growth import growth_at_most
 from tests.transports.hostile.raw_connection import for_ever
 from tests.transports.hostile.target import HURRIED
@@ -49,34 +51,51 @@ def unknown(call_id: int) -> bytes:
 TOO_MANY_REFUSED = "too many calls that had to be refused"
 TOO_SMALL = "too many small frames"
 
+
+class KnownFlood(NamedTuple):
+    """A flood, the case that it is of (0 for none), and what its GOAWAY says."""
+
+    case: int
+    flood: Flood
+    why: str
+
+
 FLOODS = {
-    "rapid reset (CVE-2023-44487)": (
+    "rapid reset (CVE-2023-44487)": KnownFlood(
+        16,
         calls(lambda at: request(at, "sleep") + reset(at)),
         "too many resets",
     ),
-    "rapid reset, each call complete": (
+    "rapid reset, each call complete": KnownFlood(
+        16,
         calls(lambda at: request(at, "sleep") + end(at) + reset(at)),
         "too many resets",
     ),
     # of CVE-2025-8671: calls that the server is made to end, and their requests go on
-    "unknown methods, their requests outstanding": (calls(unknown), TOO_MANY_REFUSED),
-    "unknown methods, and bytes of them": (
+    "unknown methods, their requests outstanding": KnownFlood(17, calls(unknown), TOO_MANY_REFUSED),
+    "unknown methods, and bytes of them": KnownFlood(
+        17,
         calls(lambda at: unknown(at) + data(at, bytes(100)) + end(at)),
         TOO_MANY_REFUSED,
     ),
-    "more calls at once than allowed": (calls(lambda at: request(at, "sleep")), TOO_MANY_REFUSED),
-    "BYTES of a call that is over": (
+    "more calls at once than allowed": KnownFlood(
+        23, calls(lambda at: request(at, "sleep")), TOO_MANY_REFUSED
+    ),
+    "BYTES of a call that is over": KnownFlood(
+        17,
         behind_a_call(data(1, b"123456789")),
         "too many frames of calls that are over",
     ),
-    "empty BYTES": (on_a_call(data(1, b"")), "too many empty frames"),
-    "empty BYTES of a call that is over": (behind_a_call(data(1, b"")), "too many empty frames"),
-    "BYTES of one byte": (on_a_call(data(1, b"x")), TOO_SMALL),
-    "CREDIT": (on_a_call(credit(1, 1)), TOO_SMALL),
-    "CREDIT of a call that is over": (behind_a_call(credit(1, 1)), TOO_SMALL),
-    "END of a call that is over": (behind_a_call(end(1)), TOO_SMALL),
-    "RESET of a call that is over": (behind_a_call(reset(1)), TOO_SMALL),
-    "GOAWAY": (lambda: for_ever(lambda at: goaway(0, "")), TOO_SMALL),
+    "empty BYTES": KnownFlood(20, on_a_call(data(1, b"")), "too many empty frames"),
+    "empty BYTES of a call that is over": KnownFlood(
+        20, behind_a_call(data(1, b"")), "too many empty frames"
+    ),
+    "BYTES of one byte": KnownFlood(20, on_a_call(data(1, b"x")), TOO_SMALL),
+    "CREDIT": KnownFlood(0, on_a_call(credit(1, 1)), TOO_SMALL),
+    "CREDIT of a call that is over": KnownFlood(0, behind_a_call(credit(1, 1)), TOO_SMALL),
+    "END of a call that is over": KnownFlood(0, behind_a_call(end(1)), TOO_SMALL),
+    "RESET of a call that is over": KnownFlood(0, behind_a_call(reset(1)), TOO_SMALL),
+    "GOAWAY": KnownFlood(0, lambda: for_ever(lambda at: goaway(0, "")), TOO_SMALL),
 }
 FLOODED = replace(HURRIED, small_frames=Rate(2_000, 500), late_frames=Rate(500, 50))
 
@@ -86,7 +105,8 @@ FLOODED = replace(HURRIED, small_frames=Rate(2_000, 500), late_frames=Rate(500, 
 async def test_a_flood_ends_its_connection(
     name: str, record_property: Callable[[str, object], None]
 ) -> None:
-    flood, why = FLOODS[name]
+    case, flood, why = FLOODS[name]
+    record_property(OF_CASE, case)
     async with open_target(FLOODED) as target, target.greeted_attacker() as peer:
         began = trio.current_time()
         ending = await peer.attack(flood())

@@ -231,7 +231,6 @@ async def test_metadata_that_break_the_rules_end_the_connection(metadata: bytes)
         assert (await target.told_of_fault()).isprintable()
 
 
-@pytest.mark.fault(30)
 async def test_a_path_that_is_no_text_ends_the_connection() -> None:
     async with open_target() as target, target.greeted_attacker() as peer:
         ending = await peer.attack([opening(1, b"/PeerService/\xff")])
