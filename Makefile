@@ -13,7 +13,7 @@ GRPCIO_TOOLS := grpcio-tools==1.75.1
 WIRE_PROTOS := $(wildcard proto/aelf_p2p/wire/*.proto)
 FOREIGN_PROTOS := $(wildcard tests/foreign/*.proto tests/foreign/aelf/*.proto)
 
-.PHONY: help demo faults cycles soak mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types fuzz fuzz-at-random fuzz-briefly bench bench-rivals proto check-proto clean
+.PHONY: help demo faults cycles ends soak mutants test test-newest test-lowest test-purerpc test-purerpc-newest test-purerpc-lowest lint types fuzz fuzz-at-random fuzz-briefly bench bench-rivals proto check-proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ faults: .venv/installed-test ## try all faults and attacks, and write docs/fault
 
 cycles: .venv/installed-test ## 10,000 connections that come to nothing; CYCLES="--help" lists options
 	.venv/bin/python -m tests.faults.cycles $(CYCLES)
+
+ends: .venv/installed-test ## how soon a peer knows that a node was stopped or killed, and has it back
+	.venv/bin/python -m tests.faults.ends
 
 soak: .venv/installed-test ## a node with 25 busy peers for an hour; SOAK="--minutes 10" for less
 	.venv/bin/python -m tests.faults.soak $(SOAK)
