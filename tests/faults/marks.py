@@ -20,7 +20,7 @@ def marked_tests() -> dict[int, list[str]]:
             continue
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                for number in _numbers(node):
+                for number in set(_numbers(node)):
                     found[number].append(f"{path.relative_to(TESTS)}::{node.name}")
     return found
 
