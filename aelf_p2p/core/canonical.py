@@ -195,14 +195,15 @@ def _check_unknown(raw: bytes, pos: int, spec: MessageSpec) -> Steps[None]:
         if not spec.keeps_unknown:
             raise MalformedError(f"{spec.name}: unknown field {number}, which C# drops")
         if number != current:
-            numbers.add(number)
+            if not numbers.add(number):
+                raise MalformedError(f"{spec.name}: an unknown field is scattered")
             current = number
             order = 0
         if _UNKNOWN_ORDER[wire] < order:
             raise MalformedError(f"{spec.name}: unknown field {number} is out of order")
         order = _UNKNOWN_ORDER[wire]
-    for repeats in numbers.each_heap_repeats():
-        if repeats:
+    for differ in numbers.each_heap_differs():
+        if not differ:
             raise MalformedError(f"{spec.name}: an unknown field is scattered")
         yield
 
@@ -217,16 +218,19 @@ class _FieldNumbers:
     def __init__(self) -> None:
         self._heaps: dict[int, array[int]] = {}
 
-    def add(self, number: int) -> None:
-        heap = number * _HEAP_SALT >> 40 & 0xFF
-        try:
-            self._heaps[heap].append(number)
-        except KeyError:
-            self._heaps[heap] = array("I", (number,))
+    def add(self, number: int) -> bool:
+        """False when the heap was looked at, as it is whenever it has doubled, and repeats one."""
+        key = number * _HEAP_SALT >> 40 & 0xFF
+        heap = self._heaps.get(key)
+        if heap is None:
+            heap = self._heaps[key] = array("I")
+        heap.append(number)
+        size = len(heap)
+        return size & (size - 1) != 0 or len(set(heap)) == size
 
-    def each_heap_repeats(self) -> Iterator[bool]:
-        """Of each heap, whether it has a number twice."""
-        return (len(set(heap)) < len(heap) for heap in self._heaps.values())
+    def each_heap_differs(self) -> Iterator[bool]:
+        """Of each heap, whether no number is in it twice."""
+        return (len(set(heap)) == len(heap) for heap in self._heaps.values())
 
 
 # --- the kinds of fields --------------------------------------------------------------------------
