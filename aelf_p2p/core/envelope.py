@@ -24,6 +24,8 @@ MAX_OVERHEAD_BYTES = 8 * 1024
 
 LARGE_BYTES = 64 * 1024
 """From here on a message is not copied out of its envelope."""
+MAX_UNUSUAL_BYTES = 1024 * 1024
+"""Up to here it may be laid out as no encoder does: protobuf takes 30 ms for the worst of it."""
 
 _MESSAGE_TYPE, _REQUEST_ID, _MESSAGE = 2, 3, 4  # field numbers
 
@@ -80,7 +82,9 @@ def split_envelope_untrusted(data: bytes) -> tuple[StreamMessage, bytes | memory
         try:
             around, content = cut_field_untrusted(data, _MESSAGE)
         except MalformedError:
-            pass  # to us; protobuf takes more, and has the last word
+            # To us; protobuf takes more, and has the last word on what it takes milliseconds for.
+            if len(data) > MAX_UNUSUAL_BYTES:
+                raise
         else:
             _check_overhead(len(data) - len(content))
             return _parse_untrusted(around), content

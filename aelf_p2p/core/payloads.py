@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from google.protobuf.message import DecodeError
 
@@ -10,7 +11,8 @@ from aelf_p2p.core.block import Block
 from aelf_p2p.core.encoders import encode_message_field
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import HandlerError, MalformedError
-from aelf_p2p.core.fields import field_view_untrusted
+from aelf_p2p.core.fields import field_view_untrusted, repeated_untrusted
+from aelf_p2p.core.options import KIB, MIB
 from aelf_p2p.core.steps import Steps, finish
 from aelf_p2p.core.transaction import Transaction
 from aelf_p2p.wire import (
@@ -43,6 +45,11 @@ _PARSERS_IN_STEPS: dict[int, Callable[[bytes], Steps[Block] | Steps[Transaction]
     MessageType.TRANSACTION_BROADCAST: Transaction.parse_in_steps_untrusted,
 }
 MAX_PUBLIC_KEY_SIZE = 65
+MAX_NODE_BYTES = 4 * KIB
+"""Of a node in a NodeList: a name of 255 bytes, a port and a key are 330."""
+MAX_ERROR_REPLY_BYTES = MIB
+"""Of a BlockReply that holds no block, but an error's text maybe."""
+_NODES = 1  # of NodeList
 
 BROADCAST_TYPES: frozenset[int] = frozenset(_PARSERS | _PARSERS_IN_STEPS)
 
@@ -89,6 +96,8 @@ def parse_block_reply_in_steps_untrusted(reply: bytes | memoryview) -> Steps[Blo
     raw = field_view_untrusted(reply, 2)
     if raw is not None:
         return (yield from Block.parse_in_steps_untrusted(raw))
+    if len(reply) > MAX_ERROR_REPLY_BYTES:
+        raise MalformedError(f"a BlockReply of {len(reply)} bytes, and no block")
     try:
         error = BlockReply.FromString(bytes(reply)).error
     except DecodeError as exc:
@@ -99,23 +108,26 @@ def parse_block_reply_in_steps_untrusted(reply: bytes | memoryview) -> Steps[Blo
 
 
 def parse_node_list_untrusted(reply: bytes | memoryview, max_count: int) -> list[NodeRecord]:
-    """The well-formed ones among the first ``max_count`` nodes of a NodeList.
+    """The well-formed ones among the first ``max_count`` nodes of a NodeList; what stands behind
+    these, which may be megabytes, is not looked at.
 
     A node is left out when its endpoint is malformed or its key is longer than any.
     """
+    first = islice(repeated_untrusted(reply, _NODES), max(max_count, 0))
+    records = (_parse_node_untrusted(body) for _, body in first if len(body) <= MAX_NODE_BYTES)
+    return [record for record in records if record is not None]
+
+
+def _parse_node_untrusted(body: memoryview) -> NodeRecord | None:
     try:
-        message = NodeList.FromString(bytes(reply))
+        node = NodeInfo.FromString(bytes(body))
     except DecodeError as exc:
-        raise MalformedError(f"not a NodeList: {exc}") from exc
-    records: list[NodeRecord] = []
-    for node in message.nodes[: max(max_count, 0)]:
-        try:
-            endpoint = Endpoint.parse_untrusted(node.endpoint)
-        except MalformedError:
-            continue
-        if len(node.pubkey) <= MAX_PUBLIC_KEY_SIZE:
-            records.append(NodeRecord(endpoint, node.pubkey))
-    return records
+        raise MalformedError(f"not a NodeInfo: {exc}") from exc
+    try:
+        endpoint = Endpoint.parse_untrusted(node.endpoint)
+    except MalformedError:
+        return None
+    return NodeRecord(endpoint, node.pubkey) if len(node.pubkey) <= MAX_PUBLIC_KEY_SIZE else None
 
 
 def parse_block_request_untrusted(request: bytes) -> bytes | None:

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from network_types_pb2 import HandshakeData  # AElf's own: without our extensions
 
-from aelf_p2p.core import transaction
+from aelf_p2p.core import canonical, transaction
 from aelf_p2p.core.block import BLOCK_HEADER_SPEC, Block, BlockHeader, parse_block_list_untrusted
 from aelf_p2p.core.canonical import (
     HANDSHAKE_DATA_SPEC,
@@ -509,3 +509,11 @@ def test_an_unknown_number_comes_in_one_place(numbers: list[int]) -> None:
     else:
         with pytest.raises(MalformedError, match="scattered"):
             walk_untrusted(raw, HANDSHAKE_DATA_SPEC)
+
+
+def test_a_map_has_so_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canonical, "MAX_MAP_ENTRIES", 3)
+    entries = [encode_message_field(8, encode_string_field(1, key)) for key in "abcd"]
+    assert len(walk_untrusted(b"".join(entries[:3]), BLOCK_HEADER_SPEC).values[8]) == 3
+    with pytest.raises(MalformedError, match="over 3 entries"):
+        walk_untrusted(b"".join(entries), BLOCK_HEADER_SPEC)

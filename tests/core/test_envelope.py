@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aelf_p2p.core import fields
+from aelf_p2p.core import envelope, fields
 from aelf_p2p.core.encoders import encode_message_field, encode_varint_field
 from aelf_p2p.core.envelope import (
     LARGE_BYTES,
@@ -304,3 +304,13 @@ def test_a_message_of_nothing_but_messages_is_refused_without_a_walk(
     with pytest.raises(MalformedError):
         split_envelope_untrusted(b"\x22\x00" * 2_000_000)
     assert steps < 10_000
+
+
+def test_a_large_message_has_few_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protobuf would take seconds for a hundred megabytes of meta, before anybody weighs it."""
+    tiny = b"\x7a\x00" * 100  # field 15, empty: more of them than any encoder writes
+    few = StreamMessage(message=bytes(LARGE_BYTES)).SerializeToString() + tiny
+    assert split_envelope_untrusted(few)[0].message == bytes(LARGE_BYTES)
+    monkeypatch.setattr(envelope, "MAX_UNUSUAL_BYTES", LARGE_BYTES)
+    with pytest.raises(MalformedError, match="fields"):
+        split_envelope_untrusted(few)

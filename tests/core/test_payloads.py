@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from aelf_p2p import wire
 from aelf_p2p.core.announcements import Announcement, LibAnnouncement
 from aelf_p2p.core.block import Block
+from aelf_p2p.core.encoders import encode_message_field
 from aelf_p2p.core.endpoint import Endpoint
 from aelf_p2p.core.errors import HandlerError, MalformedError
 from aelf_p2p.core.payloads import (
@@ -299,3 +300,21 @@ def test_a_node_list_of_ours() -> None:
     ]
     assert parse_node_list_untrusted(data, 10) == records
     assert parse_node_list_untrusted(encode_node_list([]), 10) == []
+
+
+def test_of_a_node_list_no_more_is_looked_at_than_is_taken() -> None:
+    """A hundred megabytes of empty nodes would take seconds, and gigabytes."""
+    nodes = [NodeRecord(Endpoint("10.0.0.1", port), b"key") for port in (1, 2, 3)]
+    large = encode_message_field(
+        1, wire.NodeInfo(endpoint="host:1", pubkey=bytes(5000)).SerializeToString()
+    )
+    raw = encode_node_list(nodes)
+    assert parse_node_list_untrusted(raw + b"\x0a\x00 no NodeList", 3) == nodes
+    assert parse_node_list_untrusted(large + raw, 3) == nodes[:2]
+    with pytest.raises(MalformedError):
+        parse_node_list_untrusted(raw + b"\x0a", 4)
+
+
+def test_a_block_reply_without_a_block_is_short() -> None:
+    with pytest.raises(MalformedError, match="and no block"):
+        parse_block_reply(encode_message_field(1, bytes(1_100_000)))

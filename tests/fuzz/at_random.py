@@ -1,5 +1,5 @@
 """Very many random inputs, without atheris: nothing watches what they reach, so that they cost a
-tenth. What guidance by coverage does not get to in its time is often near at hand.
+fraction. What guidance by coverage does not get to in its time is often near at hand.
 
 Each input is made of the target's corpus, or of nothing, by its own mutation where it has one. The
 same seed makes the same inputs, however many processes there are.
@@ -79,6 +79,7 @@ def _batches(pool: ProcessPoolExecutor, name: str, inputs: int, seed: int) -> li
 
 def _begin_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to the runner, which ends it
+    faulthandler.enable()  # of an interpreter that dies it tells where
 
 
 def try_batch(name: str, seed: str, count: int) -> Tally:
@@ -92,7 +93,7 @@ def try_batch(name: str, seed: str, count: int) -> Tally:
         began_s = time.thread_time()
         try:
             tally.accepted += check(harness.run, data)
-        except Exception as exc:
+        except BaseException as exc:  # SystemExit is as wrong
             problem = f"{type(exc).__name__}: {exc}"
             if problem not in tally.found and len(tally.found) < _MAX_FOUND:
                 [tally.found[problem]] = write_inputs(WORK / "found" / name, [data])

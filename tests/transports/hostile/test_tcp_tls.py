@@ -140,18 +140,22 @@ SLOWLY: dict[str, bytes] = {
 @pytest.mark.fault(7)
 @pytest.mark.parametrize("what", SLOWLY)
 async def test_a_slow_loris_gains_no_time(what: str) -> None:
+    said_all = False
     async with open_target(IMPATIENT) as target, target.attacker() as peer:
 
         async def trickle() -> None:
+            nonlocal said_all
             with suppress(trio.BrokenResourceError):
                 for at in range(len(SLOWLY[what])):
                     await peer.send(SLOWLY[what][at : at + 1])
                     await trio.sleep(0.02)
+                said_all = True
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trickle)
             await peer.read_to_end()
             nursery.cancel_scope.cancel()
+        assert not said_all
 
 
 async def test_one_who_proved_who_it_is_goes_when_it_is_idle() -> None:

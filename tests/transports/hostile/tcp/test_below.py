@@ -167,21 +167,25 @@ SLOWLY: dict[str, tuple[bytes, list[bytes]]] = {
 @pytest.mark.parametrize("what", SLOWLY)
 async def test_a_slow_loris_gains_no_time(what: str) -> None:
     at_once, slowly = SLOWLY[what]
+    said_all = False
     async with open_target(IMPATIENT) as target, target.attacker() as peer:
         began = trio.current_time()
 
         async def trickle() -> None:
+            nonlocal said_all
             with suppress(trio.BrokenResourceError):
                 await peer.send(at_once)
                 for piece in slowly:
                     await peer.send(piece)
                     await trio.sleep(0.02)
+                said_all = True
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trickle)
             ending = await peer.read_to_end()
             nursery.cancel_scope.cancel()
         assert trio.current_time() - began > IMPATIENT.stranger_timeout_s - PREPARED_S
+        assert not said_all
         assert ending.goaway[1] == ""
         assert target.faults == []
 
