@@ -277,6 +277,18 @@ async def test_many_that_cost_much_leave_others_their_turns() -> None:
     assert all(later - earlier <= 10 for earlier, later in pairwise(turns))
 
 
+async def test_what_is_large_does_not_count_when_the_peer_is_closed_meanwhile() -> None:
+    session, peer, handler, posted = make_session()
+    raw = FULL_OF_UNKNOWN.raw
+    message = encode(REQUEST, TRANSACTION_BROADCAST, "1_00", raw, META)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.take_untrusted, [message])
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        peer.close(CloseReason.BANNED)
+    assert (handler.contents, posted) == ([], [])
+
+
 async def test_a_hundred_broadcasts_are_each_acknowledged(autojump_clock: trio.abc.Clock) -> None:
     kinds = [*BROADCASTS] * 25
     async with open_pair() as pair:
