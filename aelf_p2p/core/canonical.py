@@ -16,7 +16,7 @@ of times. Megabytes of tiny fields are still right, and take most of a second: s
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from secrets import randbits
 from typing import Any, Final, NamedTuple
 
@@ -30,8 +30,6 @@ from aelf_p2p.core.fields import (
     read_varint,
 )
 from aelf_p2p.core.steps import Steps, finish
-
-_HEAP_SALT: Final = randbits(64) | 1
 
 # The order in which C# writes the unknown fields of one number.
 _UNKNOWN_ORDER: Final = {VARINT: 0, FIXED32: 1, FIXED64: 2, LENGTH: 3}
@@ -186,7 +184,7 @@ def _add_entry(entries: dict[str, bytes], entry: tuple[str, bytes]) -> None:
 
 def _check_unknown(raw: bytes, pos: int, spec: MessageSpec) -> Steps[None]:
     current = order = 0
-    numbers = _FieldNumbers()
+    numbers = _UnknownNumbers(spec.name)
     pause_at = pos + STEP_BYTES
     for number, wire, _, end in each_field_untrusted(raw, pos):
         if end > pause_at:
@@ -199,42 +197,51 @@ def _check_unknown(raw: bytes, pos: int, spec: MessageSpec) -> Steps[None]:
         if not spec.keeps_unknown:
             raise MalformedError(f"{spec.name}: unknown field {number}, which C# drops")
         if number != current:
-            if not numbers.add(number):
-                raise MalformedError(f"{spec.name}: an unknown field is scattered")
+            numbers.add(number)
             current = number
             order = 0
         if _UNKNOWN_ORDER[wire] < order:
             raise MalformedError(f"{spec.name}: unknown field {number} is out of order")
         order = _UNKNOWN_ORDER[wire]
-    for differ in numbers.each_heap_differs():
-        if not differ:
-            raise MalformedError(f"{spec.name}: an unknown field is scattered")
-        yield
+    yield from numbers.check()
 
 
-class _FieldNumbers:
+_HEAP_SALT: Final = randbits(64) | 1
+
+
+class _UnknownNumbers:
     """Those that came, in four bytes each: a set takes seventy, ten times a message of tiny fields.
 
     They are in heaps that are sorted out one at a time. Which heap a number belongs to nobody can
     tell from outside, so that nobody can have all in one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message: str) -> None:
+        self._message = message
         self._heaps: dict[int, array[int]] = {}
 
-    def add(self, number: int) -> bool:
-        """False when the heap was looked at, as it is whenever it has doubled, and repeats one."""
+    def add(self, number: int) -> None:
+        """Looks at the number's heap whenever that has doubled.
+
+        :raises MalformedError: it has a number twice.
+        """
         key = number * _HEAP_SALT >> 40 & 0xFF
         heap = self._heaps.get(key)
         if heap is None:
             heap = self._heaps[key] = array("I")
         heap.append(number)
-        size = len(heap)
-        return size & (size - 1) != 0 or len(set(heap)) == size
+        if len(heap) & (len(heap) - 1) == 0:
+            self._check_heap(heap)
 
-    def each_heap_differs(self) -> Iterator[bool]:
-        """Of each heap, whether no number is in it twice."""
-        return (len(set(heap)) == len(heap) for heap in self._heaps.values())
+    def check(self) -> Steps[None]:
+        """Look at all heaps. Raises as ``add`` does."""
+        for heap in self._heaps.values():
+            self._check_heap(heap)
+            yield
+
+    def _check_heap(self, heap: Collection[int]) -> None:
+        if len(set(heap)) < len(heap):
+            raise MalformedError(f"{self._message}: an unknown field is scattered")
 
 
 # --- the kinds of fields --------------------------------------------------------------------------

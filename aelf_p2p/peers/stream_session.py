@@ -51,7 +51,7 @@ MESSAGES_A_TURN = 128
 """After so many messages of one read the other tasks get their turn; a read's acknowledgements,
 one after another, are as cheap together as one of these."""
 BYTES_A_TURN = 64 * KIB
-"""Or after so many bytes of them: if they are laid out to cost much, eight milliseconds."""
+"""Or after so many bytes of them: if they are laid out to cost much, some ten milliseconds."""
 
 # Looking an enum's member up by name costs a Python call, and these are compared for each message.
 _REQUEST, _REPLY = int(StreamType.REQUEST), int(StreamType.REPLY)

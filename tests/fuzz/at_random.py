@@ -93,7 +93,7 @@ def try_batch(name: str, seed: str, count: int) -> Tally:
         began_s = time.thread_time()
         try:
             tally.accepted += check(harness.run, data)
-        except BaseException as exc:  # SystemExit is as wrong
+        except (Exception, SystemExit) as exc:
             problem = f"{type(exc).__name__}: {exc}"
             if problem not in tally.found and len(tally.found) < _MAX_FOUND:
                 [tally.found[problem]] = write_inputs(WORK / "found" / name, [data])
@@ -142,10 +142,8 @@ def random_change(rng: Random, words: Sequence[bytes] = ()) -> AnyMutation:
             case 0:
                 piece, end = rng.randbytes(1), at + 1
             case 1:
-                piece, end = (
-                    bytes(byte ^ 1 << rng.randrange(8) for byte in data[at : at + 1]),
-                    at + 1,
-                )
+                bit = 1 << rng.randrange(8)
+                piece, end = bytes(byte ^ bit for byte in data[at : at + 1]), at + 1
             case 2:
                 piece, end = b"", at + size
             case 3:

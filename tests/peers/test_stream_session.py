@@ -260,18 +260,7 @@ async def test_many_that_cost_much_leave_others_their_turns() -> None:
         encode(REQUEST, TRANSACTION_BROADCAST, f"1_{number:02}", costly.raw, META)
         for number in range(100)
     ]
-    turns: list[int] = []
-
-    async def watch() -> None:
-        while True:
-            turns.append(sum(handler.together))
-            await trio.lowlevel.checkpoint()
-
-    await session.take_untrusted(transactions(1))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        await session.take_untrusted(messages)
-        nursery.cancel_scope.cancel()
+    turns = await taken_at_turns(session, handler, messages)
     assert sum(handler.together) == 100
     # Four fit into a turn, and one over; two turns may come before the watcher has its own.
     assert all(later - earlier <= 10 for earlier, later in pairwise(turns))
@@ -571,6 +560,25 @@ def test_what_comes_together_is_taken_as_it_would_be_singly(kinds: list[str]) ->
     trio.run(main)
 
 
+async def taken_at_turns(
+    session: StreamSession, handler: Handler, messages: list[bytes]
+) -> list[int]:
+    """How many transactions were handed on together, each time that another task has its turn."""
+    turns: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            turns.append(sum(handler.together))
+            await trio.lowlevel.checkpoint()
+
+    await session.take_untrusted(transactions(1))  # it teaches the layout
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await session.take_untrusted(messages)
+        nursery.cancel_scope.cancel()
+    return turns
+
+
 def transactions(count: int) -> list[bytes]:
     raws = [vector.raw for vector in VECTORS.transactions[:count]]
     return [
@@ -592,18 +600,7 @@ async def test_others_have_their_turn_when_some_were_relayed() -> None:
     """Among them the senders to other peers."""
     session, _, handler, posted = make_session()
     handler.most = 10
-    turns: list[int] = []
-
-    async def watch() -> None:
-        while True:
-            turns.append(sum(handler.together))
-            await trio.lowlevel.checkpoint()
-
-    await session.take_untrusted(transactions(1))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        await session.take_untrusted(transactions(60))
-        nursery.cancel_scope.cancel()
+    turns = await taken_at_turns(session, handler, transactions(60))
     assert handler.together == [10] * 6
     assert len(posted) == 61
     assert all(later - earlier <= 20 for earlier, later in pairwise(turns))

@@ -73,9 +73,10 @@ class Http2(H2Connection):
     def data_frames(self, stream_id: int, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """Send data within the windows as frames, which belong behind what ``data_to_send`` gives.
 
-        Raises h2's errors where ``send_data`` would.
+        Raises h2's errors where ``send_data`` would; nothing for no data, which h2 itself cannot
+        send on a stream that it has forgotten.
         """
-        if not data:  # asked to send nothing on a stream that it has forgotten, h2 fails
+        if not data:
             return
         stream = self.streams.get(stream_id)
         if stream is None or stream.state_machine.state not in _MAY_SEND:
